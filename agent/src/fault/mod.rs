@@ -1,0 +1,181 @@
+//! The fault kinds on Linux, and the contract between them and the supervisor.
+//!
+//! A kind has a plan, which is plain data and goes to the journal, and while it is in effect in this
+//! process something that is alive. This module dispatches; a new kind is one more file and the arms
+//! that the compiler then asks for.
+
+use std::time::Duration;
+
+use faultline_proto::{boottime::BootTime, fault::Fault, id::FaultId};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{
+    kernel::KernelError,
+    resolve::{Resolved, Resolver},
+};
+
+/// A fault, planned: everything that is needed to inject it and to undo it, as plain data.
+///
+/// # Guarantees of the supervisor
+/// - The plan is in the journal, on disk, before [`Injection::inject`] is called.
+/// - [`Injection::revert`] is called at least once after `inject` was started, in this process or in
+///   a later one, also when `inject` failed or never returned.
+/// - What `inject` returned is dropped after `revert`, and before [`Injection::residue`].
+///
+/// # Contract of a kind
+/// - Its `plan` function looks and touches nothing. It chooses every name before acting.
+/// - `inject` stores nothing in `self`. Without a renewal the effect ends at `lease_end` with no
+///   process of ours alive, or by a holder process outside the agent's own control group.
+/// - `revert` is idempotent, and accepts that `inject` never ran, ran halfway, ran in an earlier
+///   process, or that the target is gone. It undoes only what is still ours.
+/// - `residue` reads the kernel, not our memory, and changes nothing.
+pub trait Injection {
+    /// Changes the kernel. Returns as soon as the change is made; proving it comes after.
+    ///
+    /// # Errors
+    /// When it could not be made completely. The supervisor then reverts.
+    fn inject(&self, lease_end: BootTime) -> Result<Box<dyn Live>, KernelError>;
+
+    /// Undoes the change. Returns what somebody else changed meanwhile and was left alone, each as
+    /// one sentence.
+    ///
+    /// # Errors
+    /// When something of ours could not be undone. The supervisor tries again.
+    fn revert(&self) -> Result<Vec<String>, KernelError>;
+
+    /// What the kernel holds of this fault now, each as one sentence. Empty: clean.
+    ///
+    /// # Errors
+    /// When the kernel could not be read.
+    fn residue(&self) -> Result<Vec<String>, KernelError>;
+}
+
+/// A fault that is in effect, in the process that injected it.
+pub trait Live: Send {
+    /// Looks whether the effect is there, from outside of what made it. Does not wait.
+    ///
+    /// # Errors
+    /// When the kernel could not be asked.
+    fn prove(&mut self) -> Result<Observation, KernelError>;
+
+    /// Moves the end of the lease. Not past the deadline: the supervisor sees to that.
+    ///
+    /// # Errors
+    /// When the kernel refused. The lease then ends when it would have.
+    fn renew(&mut self, lease_end: BootTime) -> Result<(), KernelError>;
+
+    /// Does what has to be done from time to time, and looks whether the target is still there.
+    /// Called when the time last returned by it (or by [`Live::first_wake`]) has come.
+    ///
+    /// # Errors
+    /// When what has to be done could not be done.
+    fn wake(&mut self, _now: BootTime) -> Result<Wake, KernelError> {
+        Ok(Wake::Never)
+    }
+
+    /// How long after the injection [`Live::wake`] is to be called first; `None`: never.
+    fn first_wake(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// What a look at the effect of a fault showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observation {
+    /// It is there; one sentence says how that was seen.
+    Proven(String),
+    /// It is not there yet; one sentence says what was seen.
+    NotYet(String),
+}
+
+/// When to call again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wake {
+    /// Not at all.
+    Never,
+    /// At this time.
+    At(BootTime),
+    /// The target has gone for good: revert.
+    TargetGone,
+}
+
+/// Why a fault is not prepared. Nothing has been changed.
+#[derive(Debug, Error)]
+pub enum Refusal {
+    /// The target is not on this node.
+    #[error("{what} is not on this node")]
+    TargetGone {
+        /// What was looked for.
+        what: String,
+    },
+    /// The node lacks something.
+    #[error("this node has no {needs}: {why}")]
+    Unsupported {
+        /// The feature.
+        needs: &'static str,
+        /// How that was found.
+        why: String,
+    },
+    /// What is asked makes no sense on this target as it is.
+    #[error("{0}")]
+    NotPossible(String),
+    /// Another fault is in the way.
+    #[error("fault {with} {what}; revert it first, or wait for its end")]
+    Conflict {
+        /// That fault.
+        with: FaultId,
+        /// What it does.
+        what: String,
+    },
+    /// A place that the fault needs is taken by something that is not ours.
+    #[error("{what} is not Faultline's and is left alone")]
+    Foreign {
+        /// What it is.
+        what: String,
+    },
+    /// This agent's policy protects the target.
+    #[error("{what} is protected by this agent's policy")]
+    Protected {
+        /// What is protected.
+        what: String,
+    },
+    /// The node could not be looked at.
+    #[error("cannot plan the fault")]
+    Kernel(#[from] KernelError),
+}
+
+/// A planned fault of any kind.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AnyInjection {}
+
+impl AnyInjection {
+    /// Plans a fault on a target: looks, and touches nothing.
+    ///
+    /// # Errors
+    /// Why it cannot be done.
+    pub fn plan(
+        id: FaultId,
+        fault: &Fault,
+        target: &Resolved,
+        resolver: &Resolver,
+    ) -> Result<Self, Refusal> {
+        let _ = (id, target, resolver);
+        match fault {
+            Fault::Partition(_) | Fault::Kill(_) | Fault::MemoryPressure(_) => {
+                Err(Refusal::NotPossible("kind not built in".into()))
+            }
+        }
+    }
+
+    /// What will be done, in one sentence for a person.
+    pub fn describe(&self) -> String {
+        match *self {}
+    }
+
+    /// The contract that every kind fulfils.
+    pub fn as_injection(&self) -> &dyn Injection {
+        match *self {}
+    }
+}

@@ -1,0 +1,219 @@
+//! What an experiment is, once its file has been read and found to be without mistakes.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use faultline_proto::{
+    fault,
+    yaml::{Span, Spanned},
+};
+
+/// One experiment.
+#[derive(Debug, Clone)]
+pub struct Experiment {
+    /// `metadata.name`: unique in its file.
+    pub name: String,
+    /// What should stay true, in words.
+    pub hypothesis: Option<String>,
+    /// Decides every random choice. Written, or drawn when the file was read.
+    pub seed: u64,
+    /// How long faults live without a sign of life of the controller.
+    pub lease: Duration,
+    /// Who is meant, by name.
+    pub targets: BTreeMap<String, Selector>,
+    /// How it is observed, in the order written. Names are unique.
+    pub probes: Vec<Probe>,
+    /// What is done, in order. Not empty.
+    pub method: Vec<Step>,
+    /// How much of the system may be hit.
+    pub blast_radius: BlastRadius,
+    /// What the sandbox is made of, where the experiment says so.
+    pub sandbox: Option<SandboxSpec>,
+}
+
+/// Which pods are meant. Everything given must match.
+#[derive(Debug, Clone, Default)]
+pub struct Selector {
+    /// In this namespace; any if `None`.
+    pub namespace: Option<String>,
+    /// With these labels.
+    pub labels: BTreeMap<String, String>,
+    /// With one of these names; any if empty.
+    pub names: Vec<String>,
+    /// On one of these nodes; any if empty.
+    pub nodes: Vec<String>,
+    /// How many of those that match.
+    pub mode: Mode,
+    /// Where the selector is written.
+    pub span: Span,
+}
+
+/// How many of the pods that match a selector.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// All of them.
+    #[default]
+    All,
+    /// One, chosen by the seed.
+    One,
+    /// So many, chosen by the seed.
+    Count(u32),
+    /// So many hundredths of a percent, at least one, rounded down; chosen by the seed.
+    Percent(u32),
+    /// More than half: `n / 2 + 1`.
+    Majority,
+    /// The largest number that is less than half.
+    Minority,
+    /// The one with this label.
+    Leader {
+        /// The label's name.
+        label: String,
+        /// Its value.
+        value: String,
+    },
+}
+
+/// A step of the method.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// One fault.
+    Inject(Inject),
+    /// Faults that begin at one instant; the step ends with the last of them.
+    Parallel(Vec<Inject>),
+    /// Nothing is done for so long.
+    Wait(Duration),
+}
+
+/// A fault of the method.
+#[derive(Debug, Clone)]
+pub struct Inject {
+    /// Which.
+    pub spec: fault::Spec,
+    /// For how long; zero for a kind that is over at once.
+    pub duration: Duration,
+    /// Where it is written.
+    pub span: Span,
+}
+
+/// How something is observed.
+#[derive(Debug, Clone)]
+pub struct Probe {
+    /// What it is called in reports.
+    pub name: String,
+    /// What is tried.
+    pub kind: ProbeKind,
+    /// How often: from the start of one attempt to the start of the next.
+    pub every: Duration,
+    /// How long one attempt may take.
+    pub timeout: Duration,
+    /// What must hold before anything is injected, or the run is refused.
+    pub steady: Option<Tolerance>,
+    /// What must hold while faults are in effect.
+    pub during: Option<Tolerance>,
+    /// What must hold afterwards.
+    pub recovery: Option<Recovery>,
+}
+
+/// What one attempt of a probe is.
+#[derive(Debug, Clone)]
+pub enum ProbeKind {
+    /// A request, and the status expected in answer.
+    Http {
+        /// `http://host[:port]/path`.
+        url: String,
+        /// The status that counts as a success.
+        status: u16,
+    },
+    /// A connection that is accepted.
+    Tcp {
+        /// `host:port`.
+        address: String,
+    },
+    /// A command in the first pod of a target; exit code 0 is a success.
+    Exec {
+        /// The target's name.
+        target: Spanned<String>,
+        /// The program and its arguments.
+        command: Vec<String>,
+    },
+}
+
+/// A bound on how many attempts succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tolerance {
+    /// The comparison.
+    pub comparison: Comparison,
+    /// With so many hundredths of a percent.
+    pub success_basis_points: u32,
+}
+
+/// A comparison of a measure with a bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    /// `>=`
+    AtLeast,
+    /// `>`
+    MoreThan,
+    /// `<=`
+    AtMost,
+    /// `<`
+    LessThan,
+    /// `==`
+    Equal,
+}
+
+/// How soon a probe must be well again, and for how long it must stay so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recovery {
+    /// After the revert was proven.
+    pub within: Duration,
+    /// Every attempt succeeds for so long.
+    pub stable_for: Duration,
+}
+
+/// How much of the system may be hit. Refused if it would be more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BlastRadius {
+    /// Pods, over all steps.
+    pub max_targets: Option<u32>,
+    /// Hundredths of a percent of the pods that match the selectors before their modes.
+    pub max_basis_points: Option<u32>,
+}
+
+/// What the sandbox is made of.
+#[derive(Debug, Clone)]
+pub struct SandboxSpec {
+    /// How many nodes: `node1`, `node2`, …; the command line may say otherwise.
+    pub nodes: u32,
+    /// The pods.
+    pub pods: Vec<SandboxPod>,
+    /// How long after an agent's death it is started again; `None`: never.
+    pub restart_agents_after: Option<Duration>,
+}
+
+/// A pod of the sandbox, or several alike.
+#[derive(Debug, Clone)]
+pub struct SandboxPod {
+    /// Its name; with replicas, `NAME-1`, `NAME-2`, …
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// How many of them, spread over the nodes; `None`: one, without a number in its name.
+    pub replicas: Option<u32>,
+    /// On which node; spread if `None`.
+    pub node: Option<Spanned<String>>,
+    /// What it runs.
+    pub workload: Workload,
+    /// The limit of its memory control group.
+    pub memory_limit_bytes: Option<u64>,
+}
+
+/// What a pod of the sandbox runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Workload {
+    /// The built-in echo service: HTTP on 8080, TCP on 7000, UDP on 7001.
+    Echo,
+    /// A command, found on `PATH`.
+    Command(Vec<String>),
+}

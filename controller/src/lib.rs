@@ -1,0 +1,18 @@
+//! Faultline's controller and command line.
+//!
+//! It reads an experiment, finds the targets, injects on many nodes at once, measures, takes the
+//! fault back and proves recovery. It never matches on a fault's kind: what a kind means is in
+//! `faultline-proto`, what it does is the agent's.
+
+pub mod cli;
+
+pub mod experiment;
+pub mod place;
+
+pub mod agents;
+pub mod plan;
+pub mod probe;
+pub mod run;
+
+pub mod report;
+pub mod sandbox;

@@ -1,0 +1,44 @@
+//! Every limit of the contract, in one place. A refusal names the limit it is about.
+
+use std::time::Duration;
+
+/// Peers in one partition of one target, in each direction.
+pub const PEERS_MAX: usize = 20_000;
+/// Port ranges in one partition.
+pub const PORT_RANGES_MAX: usize = 64;
+/// Injections that one node holds at once.
+pub const FAULTS_PER_NODE_MAX: usize = 128;
+/// Injections in one Prepare.
+pub const INJECTIONS_PER_REQUEST_MAX: usize = 128;
+/// Bytes of one gRPC message: 128 partitions do not fit, a few of 20 000 peers do.
+pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// Requests waiting for the supervisor of a node.
+pub const QUEUE_LEN_MAX: usize = 256;
+
+/// How long a fault lives without a renewal, unless the experiment says otherwise.
+pub const LEASE_DEFAULT: Duration = Duration::from_secs(10);
+/// The shortest lease: three renewals must fit with the latency of a busy cluster.
+pub const LEASE_MIN: Duration = Duration::from_millis(500);
+/// The longest lease: how long a fault may outlive whoever asked for it.
+pub const LEASE_MAX: Duration = Duration::from_secs(300);
+/// Renewals in one lease: two may be lost.
+pub const RENEWALS_PER_LEASE: u32 = 3;
+/// The shortest time a fault may be asked to last.
+pub const LIFETIME_MIN: Duration = Duration::from_millis(10);
+/// The longest time a fault may be asked to last.
+pub const LIFETIME_MAX: Duration = Duration::from_hours(24);
+/// How long a prepared injection waits for its Commit.
+pub const PREPARED_MAX: Duration = Duration::from_secs(30);
+
+/// The shortest interval of a repeated signal.
+pub const KILL_EVERY_MIN: Duration = Duration::from_millis(10);
+/// Bytes of a process name in the kernel, its end not counted: `TASK_COMM_LEN` - 1, proc(5).
+pub const PROCESS_NAME_BYTES_MAX: usize = 15;
+/// The least memory that pressure can be put at.
+pub const MEMORY_LEVEL_BYTES_MIN: u64 = 1 << 20;
+/// The most memory that pressure can be put at.
+pub const MEMORY_LEVEL_BYTES_MAX: u64 = 1 << 44;
+/// The longest ramp.
+pub const RAMP_MAX: Duration = Duration::from_hours(1);
+/// Bytes of a halt's reason.
+pub const REASON_BYTES_MAX: usize = 1024;
