@@ -20,7 +20,7 @@ pub const LEASE_DEFAULT: Duration = Duration::from_secs(10);
 /// The shortest lease: three renewals must fit with the latency of a busy cluster.
 pub const LEASE_MIN: Duration = Duration::from_millis(500);
 /// The longest lease: how long a fault may outlive whoever asked for it.
-pub const LEASE_MAX: Duration = Duration::from_secs(300);
+pub const LEASE_MAX: Duration = Duration::from_mins(5);
 /// Renewals in one lease: two may be lost.
 pub const RENEWALS_PER_LEASE: u32 = 3;
 /// The shortest time a fault may be asked to last.

@@ -1,1 +1,231 @@
-//! journal.
+//! Undo records on disk: written before the kernel is touched, removed when nothing is left in it.
+//!
+//! One file per injection, `<fault id>.json`, made by writing a temporary file, syncing it, renaming
+//! it and syncing the directory, so that after a loss of power a record is there whole or not at all.
+//! A first line carries the version and a checksum all the same: what cannot be understood is not
+//! guessed at but reported. Not a log: what happened is told by the controller's journal of the run.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use faultline_proto::{
+    boottime::BootTime,
+    fault::Fault,
+    id::{FaultId, RunId},
+    target::Target,
+};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::fault::AnyInjection;
+
+/// The version of the records that this agent writes, and the only one that it reads.
+const VERSION: u32 = 1;
+const MAGIC: &str = "faultline-journal";
+const EXTENSION: &str = "json";
+const TEMPORARY: &str = "tmp";
+
+/// All that is needed to revert one injection, in this process or in a later one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// Whose undo this is.
+    pub fault_id: FaultId,
+    /// The run it belongs to.
+    pub run_id: RunId,
+    /// `/proc/sys/kernel/random/boot_id` of when it was written: after a reboot the kernel is clean.
+    pub boot_id: String,
+    /// What it is on.
+    pub target: Target,
+    /// What was asked for.
+    pub fault: Fault,
+    /// The lease that was asked for.
+    pub lease: Duration,
+    /// The absolute latest end.
+    pub deadline: BootTime,
+    /// What is done and how it is undone.
+    pub injection: AnyInjection,
+}
+
+/// A record that is on disk. Only the journal makes one, and only such a one can be injected.
+#[derive(Debug)]
+pub struct Journalled {
+    record: Record,
+}
+
+impl Journalled {
+    /// What is on disk.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// What is done and how it is undone.
+    pub fn injection(&self) -> &AnyInjection {
+        &self.record.injection
+    }
+}
+
+/// What a journal held when it was opened.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Records to be reverted.
+    pub records: Vec<Journalled>,
+    /// Files that are no record this agent understands, and why. They are left where they are.
+    pub unreadable: BTreeMap<PathBuf, String>,
+}
+
+/// The journal could not be written or read.
+#[derive(Debug, Error)]
+#[error("failed to {verb} {path}")]
+pub struct JournalError {
+    verb: &'static str,
+    path: String,
+    #[source]
+    source: io::Error,
+}
+
+impl JournalError {
+    fn new(verb: &'static str, path: &Path, source: io::Error) -> Self {
+        Self { verb, path: path.display().to_string(), source }
+    }
+}
+
+/// The undo records of one agent.
+#[derive(Debug)]
+pub struct Journal {
+    dir: PathBuf,
+}
+
+impl Journal {
+    /// Opens the journal in `dir`, which is made if it is not there, and reads what it holds.
+    ///
+    /// # Errors
+    /// When the directory cannot be made or read.
+    pub fn open(dir: &Path) -> Result<(Self, Found), JournalError> {
+        fs::create_dir_all(dir).map_err(|e| JournalError::new("make", dir, e))?;
+        let mut found = Found::default();
+        let entries = fs::read_dir(dir).map_err(|e| JournalError::new("read", dir, e))?;
+        for entry in entries {
+            let path = entry.map_err(|e| JournalError::new("read", dir, e))?.path();
+            match path.extension().and_then(|e| e.to_str()) {
+                // Never renamed, so the kernel was never touched for it.
+                Some(TEMPORARY) => {
+                    fs::remove_file(&path).map_err(|e| JournalError::new("remove", &path, e))?;
+                }
+                Some(EXTENSION) => match read(&path) {
+                    Ok(record) => found.records.push(Journalled { record }),
+                    Err(why) => drop(found.unreadable.insert(path, why)),
+                },
+                _ => {}
+            }
+        }
+        Ok((Self { dir: dir.to_owned() }, found))
+    }
+
+    /// Puts records on disk: all of them, or none.
+    ///
+    /// # Errors
+    /// When that fails (a full or read-only disk). What was written of them is removed again.
+    pub fn append(&self, records: Vec<Record>) -> Result<Vec<Journalled>, JournalError> {
+        let written =
+            records.iter().try_for_each(|record| self.write(record)).and_then(|()| sync(&self.dir));
+        if let Err(error) = written {
+            for record in &records {
+                // Best effort: a record without a fault behind it reverts to nothing.
+                drop(fs::remove_file(self.path(record.fault_id)));
+            }
+            return Err(error);
+        }
+        Ok(records.into_iter().map(|record| Journalled { record }).collect())
+    }
+
+    /// Removes the record of an injection of which nothing is left. It need not be there.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn remove(&self, id: FaultId) -> Result<(), JournalError> {
+        let path = self.path(id);
+        match fs::remove_file(&path) {
+            Ok(()) => sync(&self.dir),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(JournalError::new("remove", &path, e)),
+        }
+    }
+
+    /// Whether a file that could not be read is still there: a person removes it once it is clear
+    /// what it stood for.
+    pub fn still_unreadable(&self, path: &Path) -> bool {
+        path.exists()
+    }
+
+    fn write(&self, record: &Record) -> Result<(), JournalError> {
+        let path = self.path(record.fault_id);
+        let temporary = path.with_extension(TEMPORARY);
+        let write = || -> io::Result<()> {
+            let body = serde_json::to_vec(record)?;
+            let checksum = crc32fast::hash(&body);
+            let mut text =
+                format!("{MAGIC} {VERSION} {checksum:08x} {}\n", body.len()).into_bytes();
+            text.extend_from_slice(&body);
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&temporary)?;
+            file.write_all(&text)?;
+            file.sync_all()?;
+            fs::rename(&temporary, &path)
+        };
+        write().map_err(|e| {
+            // Best effort: what is left of it is removed when the journal is opened next.
+            drop(fs::remove_file(&temporary));
+            JournalError::new("write", &path, e)
+        })
+    }
+
+    fn path(&self, id: FaultId) -> PathBuf {
+        self.dir.join(format!("{id}.{EXTENSION}"))
+    }
+}
+
+/// Makes what was renamed or removed in a directory last over a loss of power, `fsync(2)`.
+fn sync(dir: &Path) -> Result<(), JournalError> {
+    let sync = || File::open(dir)?.sync_all();
+    sync().map_err(|e| JournalError::new("sync", dir, e))
+}
+
+fn read(path: &Path) -> Result<Record, String> {
+    let bytes = fs::read(path).map_err(|e| e.to_string())?;
+    let end = bytes.iter().position(|b| *b == b'\n').ok_or("it has no first line")?;
+    let header = std::str::from_utf8(&bytes[..end]).map_err(|e| e.to_string())?;
+    let body = &bytes[end + 1..];
+    let fields: Vec<&str> = header.split(' ').collect();
+    let [MAGIC, version, checksum, length] = fields.as_slice() else {
+        return Err("its first line is not that of a record".into());
+    };
+    if *version != VERSION.to_string() {
+        return Err(format!("it has version {version}; this agent understands {VERSION}"));
+    }
+    if *length != body.len().to_string() {
+        return Err(format!("it is torn: {} bytes of {length}", body.len()));
+    }
+    if *checksum != format!("{:08x}", crc32fast::hash(body)) {
+        return Err("its checksum is wrong".into());
+    }
+    let record: Record = serde_json::from_slice(body).map_err(|e| e.to_string())?;
+    let name = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
+    if record.fault_id.to_string() != name {
+        return Err(format!(
+            "it is of fault {}, not of the one it is named after",
+            record.fault_id
+        ));
+    }
+    Ok(record)
+}

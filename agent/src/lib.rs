@@ -5,6 +5,7 @@
 //! by re-executing itself.
 
 pub mod cli;
+pub mod node_info;
 pub mod server;
 
 pub mod supervisor;

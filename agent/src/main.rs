@@ -1,2 +1,7 @@
-//! x
-fn main() {}
+//! The agent of one node. All of it is in the library; see [`faultline_agent::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    faultline_agent::cli::run(std::env::args_os())
+}

@@ -4,7 +4,7 @@
 //! process something that is alive. This module dispatches; a new kind is one more file and the arms
 //! that the compiler then asks for.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use faultline_proto::{boottime::BootTime, fault::Fault, id::FaultId};
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::{
     kernel::KernelError,
+    node_info::Feature,
     resolve::{Resolved, Resolver},
 };
 
@@ -169,6 +170,11 @@ impl AnyInjection {
         }
     }
 
+    /// What no two faults can have at once on this node; `None` where faults compose.
+    pub fn exclusive_key(&self) -> Option<String> {
+        match *self {}
+    }
+
     /// What will be done, in one sentence for a person.
     pub fn describe(&self) -> String {
         match *self {}
@@ -178,4 +184,26 @@ impl AnyInjection {
     pub fn as_injection(&self) -> &dyn Injection {
         match *self {}
     }
+}
+
+/// What a sweep did.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// What was removed, each as one sentence.
+    pub removed: Vec<String>,
+    /// What carries our name and could not be removed.
+    pub failed: Vec<String>,
+}
+
+/// Removes everything on this node that carries our name and is not of a fault in `known`.
+pub fn sweep(resolver: &Resolver, known: &BTreeSet<FaultId>) -> Swept {
+    let swept = Swept::default();
+    let _ = (resolver, known);
+    swept
+}
+
+/// What the fault kinds need of this node, and whether it is there.
+pub fn features(resolver: &Resolver) -> Vec<Feature> {
+    let _ = resolver;
+    Vec::new()
 }

@@ -3,6 +3,7 @@
 //! No piece knows what a fault is. Nothing here is done on an async runtime's thread that must not be
 //! done there: a change of namespace happens on a thread of its own that ends right after.
 
+pub mod capabilities;
 pub mod cgroup;
 pub mod clock;
 pub mod netns;

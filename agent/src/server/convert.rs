@@ -1,0 +1,120 @@
+//! Between the wire's messages and the supervisor's requests. Everything that comes in is checked
+//! again, whoever sent it.
+
+use std::time::Duration;
+
+use faultline_proto::{
+    InvalidWire,
+    boottime::BootTime,
+    fault::Fault,
+    id::{FaultId, RunId},
+    limits::{INJECTIONS_PER_REQUEST_MAX, LEASE_MAX, LEASE_MIN, LIFETIME_MAX, PREPARED_MAX},
+    pb,
+    target::Target,
+};
+
+use crate::{
+    kernel::clock,
+    supervisor::{PrepareItem, PreparedItem, RevertScope, Status},
+};
+
+pub(super) struct PrepareRequest {
+    pub(super) run_id: RunId,
+    pub(super) items: Vec<PrepareItem>,
+    pub(super) dry_run: bool,
+}
+
+pub(super) fn prepare(wire: pb::PrepareRequest) -> Result<PrepareRequest, InvalidWire> {
+    let count = wire.injections.len();
+    if count == 0 || count > INJECTIONS_PER_REQUEST_MAX {
+        let problem = format!("expected 1 to {INJECTIONS_PER_REQUEST_MAX}, got {count}");
+        return Err(InvalidWire::new("injections", problem));
+    }
+    let items = wire
+        .injections
+        .into_iter()
+        .enumerate()
+        .map(|(i, injection)| item(injection).map_err(|e| e.within(&format!("injections[{i}]"))))
+        .collect::<Result<_, _>>()?;
+    Ok(PrepareRequest { run_id: wire.run_id.parse()?, items, dry_run: wire.dry_run })
+}
+
+fn item(wire: pb::Injection) -> Result<PrepareItem, InvalidWire> {
+    let missing = |field: &str| InvalidWire::new(field, "is missing");
+    let target = wire.target.ok_or_else(|| missing("target"))?;
+    let fault = wire.fault.ok_or_else(|| missing("fault"))?;
+    let lease = Duration::from_millis(wire.lease_ms);
+    if !(LEASE_MIN..=LEASE_MAX).contains(&lease) {
+        let problem = format!("expected {LEASE_MIN:?} to {LEASE_MAX:?}, got {lease:?}");
+        return Err(InvalidWire::new("lease_ms", problem));
+    }
+    let deadline = BootTime::from_nanos(wire.deadline_boottime_ns);
+    // A deadline in the past is the supervisor's to refuse: what was prepared before is the same.
+    let latest = clock::now().after(LIFETIME_MAX + PREPARED_MAX);
+    if deadline > latest {
+        let problem = format!("is more than {LIFETIME_MAX:?} away");
+        return Err(InvalidWire::new("deadline_boottime_ns", problem));
+    }
+    Ok(PrepareItem {
+        fault_id: wire.fault_id.parse()?,
+        target: Target::try_from(target).map_err(|e| e.within("target"))?,
+        fault: Fault::try_from(fault).map_err(|e| e.within("fault"))?,
+        lease,
+        deadline,
+    })
+}
+
+pub(super) fn prepared(item: PreparedItem) -> pb::Prepared {
+    pb::Prepared { fault_id: item.fault_id.to_string(), plan: item.plan }
+}
+
+pub(super) fn fault_ids(ids: &[String]) -> Result<Vec<FaultId>, InvalidWire> {
+    if ids.is_empty() || ids.len() > INJECTIONS_PER_REQUEST_MAX {
+        let problem = format!("expected 1 to {INJECTIONS_PER_REQUEST_MAX}, got {}", ids.len());
+        return Err(InvalidWire::new("fault_ids", problem));
+    }
+    ids.iter().map(|id| id.parse()).collect()
+}
+
+/// When a commit is to take place; `None`: now.
+pub(super) fn at(nanos: u64, now: BootTime) -> Result<Option<BootTime>, InvalidWire> {
+    let at = BootTime::from_nanos(nanos);
+    if at > now.after(PREPARED_MAX) {
+        let problem = format!("is more than {PREPARED_MAX:?} away");
+        return Err(InvalidWire::new("at_boottime_ns", problem));
+    }
+    Ok((nanos > 0).then_some(at))
+}
+
+pub(super) fn revert(wire: &pb::RevertRequest) -> Result<RevertScope, InvalidWire> {
+    match (wire.fault_ids.is_empty(), wire.run_id.is_empty()) {
+        (false, true) => fault_ids(&wire.fault_ids).map(RevertScope::Faults),
+        (true, false) => wire.run_id.parse().map(RevertScope::Run),
+        (true, true) => Ok(RevertScope::Everything),
+        (false, false) => Err(InvalidWire::new("run_id", "must be empty when fault_ids is not")),
+    }
+}
+
+pub(super) fn status(status: Status) -> pb::InjectionStatus {
+    let nanos = |time: Option<BootTime>| time.map_or(0, BootTime::as_nanos);
+    pb::InjectionStatus {
+        fault_id: status.fault_id.to_string(),
+        run_id: status.run_id.to_string(),
+        kind: status.kind.into(),
+        target: Some(status.target.into()),
+        state: pb::State::from(status.state).into(),
+        effect: Some(pb::Effect {
+            proof: pb::Proof::from(status.proof).into(),
+            evidence: status.evidence,
+            proven_boottime_ns: nanos(status.proven),
+        }),
+        lease_end_boottime_ns: status.lease_end.as_nanos(),
+        deadline_boottime_ns: status.deadline.as_nanos(),
+        committed_boottime_ns: nanos(status.committed),
+        reverted_boottime_ns: nanos(status.reverted),
+        revert_reason: status.reason.map_or(0, |reason| pb::RevertReason::from(reason).into()),
+        residue: status.residue,
+        changed_by_others: status.changed_by_others,
+        failure: status.failure,
+    }
+}

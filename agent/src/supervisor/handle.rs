@@ -1,0 +1,229 @@
+//! How the rest of the agent speaks to the supervisor: requests on a bounded queue, answers by a
+//! channel each.
+
+use std::{sync::mpsc, time::Duration};
+
+use faultline_proto::{
+    boottime::BootTime,
+    fault::Fault,
+    id::{FaultId, RunId},
+    limits::QUEUE_LEN_MAX,
+    target::Target,
+};
+use thiserror::Error;
+use tokio::sync::{broadcast, oneshot};
+
+use super::{
+    held::Status,
+    node::{HaltState, PrepareError, PreparedItem},
+};
+use crate::lifecycle::NotAllowed;
+
+/// An injection to prepare.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrepareItem {
+    /// Its id.
+    pub fault_id: FaultId,
+    /// What it is on.
+    pub target: Target,
+    /// What is to be done.
+    pub fault: Fault,
+    /// How long it lives without a renewal.
+    pub lease: Duration,
+    /// Its absolute latest end.
+    pub deadline: BootTime,
+}
+
+/// Which injections are to be reverted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RevertScope {
+    /// These.
+    Faults(Vec<FaultId>),
+    /// Those of a run.
+    Run(RunId),
+    /// All of them.
+    Everything,
+}
+
+/// The answer to a commit: how each injection stands, or why none was begun.
+pub type CommitAnswer = Result<Vec<Status>, NotAllowedFault>;
+
+/// A request about one injection that its state does not allow.
+#[derive(Debug, Error)]
+pub enum NotAllowedFault {
+    /// There is no such injection.
+    #[error("fault {0} is not known here; it was never prepared, or has been over for long")]
+    Unknown(FaultId),
+    /// There is, in another state.
+    #[error("fault {id} cannot be committed")]
+    NotAllowed {
+        /// Which.
+        id: FaultId,
+        /// Why not.
+        #[source]
+        source: NotAllowed,
+    },
+}
+
+/// The supervisor takes no request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum QueueError {
+    /// Too many wait already.
+    #[error("{QUEUE_LEN_MAX} requests are waiting already; try again")]
+    Full,
+    /// It is ending.
+    #[error("the agent is shutting down")]
+    Closed,
+}
+
+pub(super) enum Request {
+    Prepare {
+        run_id: RunId,
+        items: Vec<PrepareItem>,
+        dry_run: bool,
+        reply: oneshot::Sender<Result<Vec<PreparedItem>, PrepareError>>,
+    },
+    Commit {
+        ids: Vec<FaultId>,
+        at: Option<BootTime>,
+        reply: oneshot::Sender<CommitAnswer>,
+    },
+    Renew {
+        ids: Vec<FaultId>,
+        reply: oneshot::Sender<Vec<Status>>,
+    },
+    Revert {
+        scope: RevertScope,
+        reply: oneshot::Sender<Vec<Status>>,
+    },
+    List {
+        reply: oneshot::Sender<Vec<Status>>,
+    },
+    Halt {
+        reason: String,
+        reply: oneshot::Sender<Result<Vec<Status>, String>>,
+    },
+    Resume {
+        reply: oneshot::Sender<Result<(), String>>,
+    },
+    Halted {
+        reply: oneshot::Sender<Option<HaltState>>,
+    },
+    Shutdown {
+        reply: oneshot::Sender<Vec<Status>>,
+    },
+}
+
+/// The way to the supervisor. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    pub(super) queue: mpsc::SyncSender<Request>,
+    pub(super) changes: broadcast::Sender<Status>,
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Request")
+    }
+}
+
+impl Handle {
+    /// Plans and journals injections; all or none. With `dry_run`, only plans.
+    ///
+    /// # Errors
+    /// When the supervisor takes no request; the inner error says why nothing was prepared.
+    pub async fn prepare(
+        &self,
+        run_id: RunId,
+        items: Vec<PrepareItem>,
+        dry_run: bool,
+    ) -> Result<Result<Vec<PreparedItem>, PrepareError>, QueueError> {
+        self.ask(|reply| Request::Prepare { run_id, items, dry_run, reply }).await
+    }
+
+    /// Injects what was prepared, at a time or now. Answers when every effect is proven or known not
+    /// to be, or after a while in which that is still open.
+    ///
+    /// # Errors
+    /// When the supervisor takes no request.
+    pub async fn commit(
+        &self,
+        ids: Vec<FaultId>,
+        at: Option<BootTime>,
+    ) -> Result<CommitAnswer, QueueError> {
+        self.ask(|reply| Request::Commit { ids, at, reply }).await
+    }
+
+    /// Extends leases. Ids that are not held any more are missing in the answer.
+    ///
+    /// # Errors
+    /// When the supervisor takes no request.
+    pub async fn renew(&self, ids: Vec<FaultId>) -> Result<Vec<Status>, QueueError> {
+        self.ask(|reply| Request::Renew { ids, reply }).await
+    }
+
+    /// Takes injections back. Answers when each is reverted or stuck.
+    ///
+    /// # Errors
+    /// When the supervisor takes no request.
+    pub async fn revert(&self, scope: RevertScope) -> Result<Vec<Status>, QueueError> {
+        self.ask(|reply| Request::Revert { scope, reply }).await
+    }
+
+    /// Every injection known.
+    ///
+    /// # Errors
+    /// When the supervisor takes no request.
+    pub async fn list(&self) -> Result<Vec<Status>, QueueError> {
+        self.ask(|reply| Request::List { reply }).await
+    }
+
+    /// Reverts everything and refuses new injections, over restarts.
+    ///
+    /// # Errors
+    /// When the supervisor takes no request; the inner error when it could not be made to last.
+    pub async fn halt(&self, reason: String) -> Result<Result<Vec<Status>, String>, QueueError> {
+        self.ask(|reply| Request::Halt { reason, reply }).await
+    }
+
+    /// Ends a halt.
+    ///
+    /// # Errors
+    /// When the supervisor takes no request; the inner error when it could not be made to last.
+    pub async fn resume(&self) -> Result<Result<(), String>, QueueError> {
+        self.ask(|reply| Request::Resume { reply }).await
+    }
+
+    /// Whether the node is halted.
+    ///
+    /// # Errors
+    /// When the supervisor takes no request.
+    pub async fn halted(&self) -> Result<Option<HaltState>, QueueError> {
+        self.ask(|reply| Request::Halted { reply }).await
+    }
+
+    /// Reverts everything and ends the supervisor.
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub async fn shut_down(&self) -> Result<Vec<Status>, QueueError> {
+        self.ask(|reply| Request::Shutdown { reply }).await
+    }
+
+    /// The changes from now on. A reader that is too slow loses the oldest and is told so.
+    pub fn changes(&self) -> broadcast::Receiver<Status> {
+        self.changes.subscribe()
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<T>) -> Request,
+    ) -> Result<T, QueueError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.try_send(request(reply)).map_err(|error| match error {
+            mpsc::TrySendError::Full(_) => QueueError::Full,
+            mpsc::TrySendError::Disconnected(_) => QueueError::Closed,
+        })?;
+        answer.await.map_err(|_ended| QueueError::Closed)
+    }
+}

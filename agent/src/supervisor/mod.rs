@@ -1,0 +1,17 @@
+//! The one owner of every injection on the node.
+//!
+//! A thread of its own with one queue: it alone calls fault kinds, writes the journal and decides. So
+//! all state changes of a node happen one after the other, and reasoning about them is reasoning
+//! about one loop. Below it everything is synchronous; kernel calls take microseconds. It wakes for
+//! the next request or the next timer (lease, deadline, proof, retry), whichever is first.
+
+mod handle;
+mod held;
+mod node;
+mod run;
+mod start;
+
+pub use handle::{CommitAnswer, Handle, NotAllowedFault, PrepareItem, QueueError, RevertScope};
+pub use held::Status;
+pub use node::{HaltState, PrepareError, PreparedItem};
+pub use start::{Config, StartError, Supervisor};

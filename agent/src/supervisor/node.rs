@@ -1,0 +1,491 @@
+//! What the supervisor holds, and each thing that can be done to it. No queue, no waiting.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use faultline_proto::{
+    boottime::BootTime,
+    id::{FaultId, RunId},
+    limits::{FAULTS_PER_NODE_MAX, INJECTIONS_PER_REQUEST_MAX},
+    status::{Proof, RevertReason, State},
+};
+use thiserror::Error;
+use tokio::sync::broadcast;
+use tracing::{error, info, warn};
+
+use super::{
+    handle::{NotAllowedFault, PrepareItem},
+    held::{Held, Status},
+};
+use crate::{
+    fault::{AnyInjection, Refusal, Wake},
+    journal::{Journal, JournalError, Record},
+    kernel::clock,
+    lifecycle::{AfterFailure, Lifecycle},
+    resolve::Resolver,
+};
+
+/// How many injections are remembered after their end.
+const ENDED_MAX: usize = 256;
+
+/// Why a node takes no new faults until somebody says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HaltState {
+    /// What whoever halted it wrote.
+    pub reason: String,
+}
+
+/// An injection that is, or would be, prepared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreparedItem {
+    /// Its id.
+    pub fault_id: FaultId,
+    /// What would be done, in one sentence.
+    pub plan: String,
+}
+
+/// Why nothing was prepared.
+#[derive(Debug, Error)]
+pub enum PrepareError {
+    /// The node is halted.
+    #[error("this node is halted ({0}); `faultline resume` allows new faults again")]
+    Halted(String),
+    /// Something on the node could not be reverted.
+    #[error("{what} on this node is stuck; it takes no new faults until that is clean")]
+    Stuck {
+        /// What it is.
+        what: String,
+    },
+    /// A limit would be passed.
+    #[error("{asked} {of} are more than {limit}")]
+    TooMany {
+        /// Of what.
+        of: &'static str,
+        /// How many there would be.
+        asked: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// The deadline is not in the future.
+    #[error("the deadline of fault {0} is past")]
+    DeadlinePast(FaultId),
+    /// The id is known with other content.
+    #[error("fault {0} was prepared with other content before; use a new id")]
+    IdUsed(FaultId),
+    /// A fault kind refused.
+    #[error("fault {id} on {target} is refused")]
+    Refused {
+        /// Which.
+        id: FaultId,
+        /// On what.
+        target: String,
+        /// Why.
+        #[source]
+        source: Refusal,
+    },
+    /// The undo records could not be written, so the kernel must not be touched.
+    #[error("the journal cannot be written, and without it nothing is injected")]
+    Journal(#[from] JournalError),
+}
+
+/// Everything the supervisor owns.
+pub(super) struct NodeState {
+    pub(super) resolver: Arc<Resolver>,
+    pub(super) journal: Journal,
+    pub(super) boot_id: String,
+    pub(super) halt_file: PathBuf,
+    pub(super) halt: Option<HaltState>,
+    /// Journal files that nobody understands: the node is stuck while they are there.
+    pub(super) unreadable: BTreeMap<PathBuf, String>,
+    pub(super) held: BTreeMap<FaultId, Held>,
+    pub(super) ended: VecDeque<Status>,
+    pub(super) changes: broadcast::Sender<Status>,
+}
+
+impl NodeState {
+    /// Plans and journals injections: all or none.
+    pub(super) fn prepare(
+        &mut self,
+        run_id: RunId,
+        items: Vec<PrepareItem>,
+        dry_run: bool,
+    ) -> Result<Vec<PreparedItem>, PrepareError> {
+        self.check_open(items.len())?;
+        let now = clock::now();
+        let mut prepared = Vec::with_capacity(items.len());
+        let mut records: Vec<Record> = Vec::new();
+        for item in items {
+            if let Some(same) = self.find_same(run_id, &item)? {
+                prepared.push(same);
+                continue;
+            }
+            if item.deadline <= now {
+                return Err(PrepareError::DeadlinePast(item.fault_id));
+            }
+            if records.iter().any(|record| record.fault_id == item.fault_id) {
+                return Err(PrepareError::IdUsed(item.fault_id));
+            }
+            let injection = self.plan(&item, &records)?;
+            prepared.push(PreparedItem { fault_id: item.fault_id, plan: injection.describe() });
+            records.push(Record {
+                fault_id: item.fault_id,
+                run_id,
+                boot_id: self.boot_id.clone(),
+                target: item.target,
+                fault: item.fault,
+                lease: item.lease,
+                deadline: item.deadline,
+                injection,
+            });
+        }
+        if dry_run {
+            return Ok(prepared);
+        }
+        for journalled in self.journal.append(records)? {
+            let record = journalled.record();
+            let (id, life) =
+                (record.fault_id, Lifecycle::prepared(now, record.lease, record.deadline));
+            info!(fault = %id, run = %run_id, kind = record.fault.kind(), target = %record.target, "prepared");
+            self.held.insert(id, Held::new(journalled, life));
+            self.publish(id);
+        }
+        Ok(prepared)
+    }
+
+    /// Whether new faults are taken at all.
+    fn check_open(&mut self, new: usize) -> Result<(), PrepareError> {
+        if let Some(halt) = &self.halt {
+            return Err(PrepareError::Halted(halt.reason.clone()));
+        }
+        self.unreadable.retain(|path, _| self.journal.still_unreadable(path));
+        if let Some((path, why)) = self.unreadable.first_key_value() {
+            let what = format!("the journal file {} ({why})", path.display());
+            return Err(PrepareError::Stuck { what });
+        }
+        if let Some(stuck) = self.held.values().find(|h| h.life.state() == State::Stuck) {
+            let what = format!("fault {} ({})", stuck.id(), stuck.residue.join("; "));
+            return Err(PrepareError::Stuck { what });
+        }
+        let limits = [
+            ("injections in one request", new, INJECTIONS_PER_REQUEST_MAX),
+            ("faults on this node", self.held.len() + new, FAULTS_PER_NODE_MAX),
+        ];
+        for (of, asked, limit) in limits {
+            if asked > limit {
+                return Err(PrepareError::TooMany { of, asked, limit });
+            }
+        }
+        Ok(())
+    }
+
+    /// The answer to a Prepare that was answered before, if this is one.
+    fn find_same(
+        &self,
+        run_id: RunId,
+        item: &PrepareItem,
+    ) -> Result<Option<PreparedItem>, PrepareError> {
+        let used = PrepareError::IdUsed(item.fault_id);
+        let Some(held) = self.held.get(&item.fault_id) else {
+            let ended = self.ended.iter().any(|status| status.fault_id == item.fault_id);
+            return if ended { Err(used) } else { Ok(None) };
+        };
+        let record = held.record();
+        let same = record.run_id == run_id
+            && record.target == item.target
+            && record.fault == item.fault
+            && record.lease == item.lease
+            && record.deadline == item.deadline;
+        if !same {
+            return Err(used);
+        }
+        let plan = record.injection.describe();
+        Ok(Some(PreparedItem { fault_id: item.fault_id, plan }))
+    }
+
+    fn plan(&self, item: &PrepareItem, before: &[Record]) -> Result<AnyInjection, PrepareError> {
+        let refused = |source| PrepareError::Refused {
+            id: item.fault_id,
+            target: item.target.to_string(),
+            source,
+        };
+        let resolved = self.resolver.resolve(&item.target).map_err(refused)?;
+        let plan = AnyInjection::plan(item.fault_id, &item.fault, &resolved, &self.resolver)
+            .map_err(refused)?;
+        if let Some(key) = plan.exclusive_key() {
+            let others = self.held.values().map(Held::record).chain(before);
+            let other =
+                others.into_iter().find(|r| r.injection.exclusive_key().as_ref() == Some(&key));
+            if let Some(other) = other {
+                let what = format!("has {key} already");
+                return Err(refused(Refusal::Conflict { with: other.fault_id, what }));
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Whether all of these can be committed. Changes nothing.
+    pub(super) fn check_commit(&self, ids: &[FaultId]) -> Result<(), NotAllowedFault> {
+        for id in ids {
+            let held = self.held.get(id).ok_or(NotAllowedFault::Unknown(*id))?;
+            let mut life = held.life.clone();
+            life.commit(clock::now())
+                .map_err(|source| NotAllowedFault::NotAllowed { id: *id, source })?;
+        }
+        Ok(())
+    }
+
+    /// Injects one that was prepared. What goes wrong is in its status, and it is reverted.
+    pub(super) fn inject(&mut self, id: FaultId) {
+        let Some(held) = self.held.get_mut(&id) else { return };
+        held.commit_at = None;
+        let now = clock::now();
+        let lease_end = match held.life.commit(now) {
+            Ok(lease_end) => lease_end,
+            Err(not_allowed) => {
+                warn!(fault = %id, "not injected: {not_allowed}");
+                return;
+            }
+        };
+        let result = held.record.injection().as_injection().inject(lease_end);
+        let now = clock::now();
+        held.committed = Some(now);
+        match result {
+            Ok(live) => {
+                held.life.injected();
+                held.next_wake = live.first_wake().map(|delay| now.after(delay));
+                held.live = Some(live);
+                held.proof.begin(now);
+                info!(fault = %id, kind = held.fault().kind(), "injected");
+                self.publish(id);
+                self.look(id);
+            }
+            Err(e) => {
+                held.failure = chain(&e);
+                error!(fault = %id, error = %held.failure, "injecting failed");
+                self.revert(id, RevertReason::InjectFailed);
+            }
+        }
+    }
+
+    /// Looks once whether the effect of an active injection is there.
+    pub(super) fn look(&mut self, id: FaultId) {
+        let Some(held) = self.held.get_mut(&id) else { return };
+        let Some(live) = held.live.as_mut() else { return };
+        let seen = live.prove().map_err(|e| chain(&e));
+        let now = clock::now();
+        let window = held.fault().proof_window();
+        let window_end = held.committed.unwrap_or(now).after(window);
+        if held.proof.looked(now, window_end, seen) {
+            let evidence = &held.proof.evidence;
+            match held.proof.proof {
+                Proof::Proven => info!(fault = %id, %evidence, "effect proven"),
+                Proof::Failed | Proof::Pending => warn!(fault = %id, %evidence, "effect not seen"),
+            }
+            self.publish(id);
+        }
+    }
+
+    /// Lets an active injection do what it does from time to time.
+    pub(super) fn wake(&mut self, id: FaultId) {
+        let Some(held) = self.held.get_mut(&id) else { return };
+        let Some(live) = held.live.as_mut() else { return };
+        match live.wake(clock::now()) {
+            Ok(Wake::Never) => held.next_wake = None,
+            Ok(Wake::At(at)) => held.next_wake = Some(at),
+            Ok(Wake::TargetGone) => self.revert(id, RevertReason::TargetGone),
+            Err(e) => {
+                held.failure = chain(&e);
+                warn!(fault = %id, error = %held.failure, "the fault ended by itself");
+                self.revert(id, RevertReason::InjectFailed);
+            }
+        }
+    }
+
+    /// Extends the lease of one that is active.
+    pub(super) fn renew(&mut self, id: FaultId) -> Option<Status> {
+        let held = self.held.get_mut(&id)?;
+        let now = clock::now();
+        if let (Ok(lease_end), Some(live)) = (held.life.renew(now), held.live.as_mut()) {
+            match live.renew(lease_end) {
+                Ok(()) => held.life.renewed(lease_end),
+                Err(e) => warn!(fault = %id, error = %chain(&e), "the lease was not renewed"),
+            }
+        }
+        Some(held.status())
+    }
+
+    /// Begins to take one back, from whatever state.
+    pub(super) fn revert(&mut self, id: FaultId, reason: RevertReason) {
+        let Some(held) = self.held.get_mut(&id) else { return };
+        if held.life.revert(reason) {
+            info!(fault = %id, ?reason, "reverting");
+            held.commit_at = None;
+            held.proof.end();
+            self.publish(id);
+            self.attempt_revert(id);
+        }
+    }
+
+    /// One attempt to take one back: undo, read the kernel, remove the record.
+    pub(super) fn attempt_revert(&mut self, id: FaultId) {
+        let Some(held) = self.held.get_mut(&id) else { return };
+        let injection = held.record.injection().as_injection();
+        let mut problems = Vec::new();
+        match injection.revert() {
+            Ok(changed) => {
+                for change in changed {
+                    if !held.changed_by_others.contains(&change) {
+                        held.changed_by_others.push(change);
+                    }
+                }
+            }
+            Err(e) => problems.push(chain(&e)),
+        }
+        drop(held.live.take());
+        match injection.residue() {
+            Ok(residue) => problems.extend(residue),
+            Err(e) => problems.push(format!("the kernel could not be read: {}", chain(&e))),
+        }
+        // The kernel is clean before the record goes: a failure here leaves a record too many.
+        if problems.is_empty()
+            && let Err(e) = self.journal.remove(id)
+        {
+            problems.push(chain(&e));
+        }
+        let now = clock::now();
+        if problems.is_empty() {
+            held.residue.clear();
+            held.reverted = Some(now);
+            held.life.reverted();
+            info!(fault = %id, "reverted, nothing is left");
+        } else {
+            held.residue = problems;
+            match held.life.revert_failed(now) {
+                AfterFailure::RetryAt(_) => {
+                    warn!(fault = %id, residue = ?held.residue, "not reverted yet");
+                }
+                AfterFailure::Stuck => error!(fault = %id, residue = ?held.residue, "stuck"),
+            }
+        }
+        self.publish(id);
+        if self.held.get(&id).is_some_and(|h| h.life.state() == State::Reverted) {
+            self.remember(id);
+        }
+    }
+
+    fn remember(&mut self, id: FaultId) {
+        if let Some(held) = self.held.remove(&id) {
+            self.ended.push_back(held.status());
+            while self.ended.len() > ENDED_MAX {
+                self.ended.pop_front();
+            }
+        }
+    }
+
+    /// Does what time demands; returns when it demands something next.
+    pub(super) fn tick(&mut self) -> Option<BootTime> {
+        let ids: Vec<FaultId> = self.held.keys().copied().collect();
+        for id in ids {
+            self.tick_one(id);
+        }
+        self.held.values().filter_map(Held::next_timer).min()
+    }
+
+    fn tick_one(&mut self, id: FaultId) {
+        let now = clock::now();
+        let is_due = |at: Option<BootTime>| at.is_some_and(|at| at <= now);
+        let Some(held) = self.held.get(&id) else { return };
+        if let Some(reason) = held.life.due(now) {
+            return self.revert(id, reason);
+        }
+        if held.life.state() == State::Reverting && held.life.retry_due(now) {
+            return self.attempt_revert(id);
+        }
+        if is_due(held.commit_at) {
+            return self.inject(id);
+        }
+        if held.life.state() != State::Active {
+            return;
+        }
+        let (look, wake) = (is_due(held.proof.next_look), is_due(held.next_wake));
+        if look {
+            self.look(id);
+        }
+        if wake {
+            self.wake(id);
+        }
+    }
+
+    pub(super) fn status(&self, id: FaultId) -> Option<Status> {
+        let held = self.held.get(&id).map(Held::status);
+        held.or_else(|| self.ended.iter().find(|status| status.fault_id == id).cloned())
+    }
+
+    pub(super) fn statuses(&self) -> Vec<Status> {
+        self.held.values().map(Held::status).chain(self.ended.iter().cloned()).collect()
+    }
+
+    /// Halts the node, over restarts too: the word is on disk before anything is reverted.
+    pub(super) fn halt(&mut self, reason: String) -> Result<(), String> {
+        let kept = write_synced(&self.halt_file, &reason);
+        warn!(%reason, "halted");
+        self.halt = Some(HaltState { reason });
+        kept.map_err(|e| {
+            let path = self.halt_file.display();
+            format!(
+                "the node is halted, but only until its agent restarts: cannot write {path}: {e}"
+            )
+        })
+    }
+
+    pub(super) fn resume(&mut self) -> Result<(), String> {
+        match fs::remove_file(&self.halt_file) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(format!("cannot remove {}: {e}", self.halt_file.display())),
+        }
+        if self.halt.take().is_some() {
+            warn!("resumed");
+        }
+        Ok(())
+    }
+
+    pub(super) fn publish(&self, id: FaultId) {
+        if let Some(held) = self.held.get(&id) {
+            // Nobody may be listening; that is no failure.
+            drop(self.changes.send(held.status()));
+        }
+    }
+}
+
+/// An error and all its causes, on one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+fn write_synced(path: &Path, text: &str) -> io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    let mut file = fs::File::create(&temporary)?;
+    io::Write::write_all(&mut file, text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    match path.parent() {
+        Some(dir) => fs::File::open(dir)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// How long a commit waits for the proof before it answers that this is still open.
+pub(super) const COMMIT_ANSWER_MAX: Duration = Duration::from_secs(2);

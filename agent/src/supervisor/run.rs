@@ -1,0 +1,169 @@
+//! The loop: one request or one timer after the other, and those who wait for an outcome.
+
+use std::{
+    sync::mpsc::{Receiver, RecvTimeoutError},
+    time::Duration,
+};
+
+use faultline_proto::{boottime::BootTime, id::FaultId, status::RevertReason};
+use tokio::sync::oneshot;
+use tracing::info;
+
+use super::{
+    handle::{CommitAnswer, Request, RevertScope},
+    held::{Held, Status},
+    node::{COMMIT_ANSWER_MAX, NodeState},
+};
+use crate::kernel::clock;
+
+/// The longest sleep: a bound on what a mistake in the timers could cost.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+
+/// Somebody who waits for injections to come to something.
+enum Waiter {
+    Commit {
+        ids: Vec<FaultId>,
+        until: BootTime,
+        reply: oneshot::Sender<CommitAnswer>,
+    },
+    Revert {
+        ids: Vec<FaultId>,
+        reply: oneshot::Sender<Vec<Status>>,
+    },
+    Halt {
+        ids: Vec<FaultId>,
+        kept: Result<(), String>,
+        reply: oneshot::Sender<Result<Vec<Status>, String>>,
+    },
+    Shutdown {
+        ids: Vec<FaultId>,
+        reply: oneshot::Sender<Vec<Status>>,
+    },
+}
+
+/// Runs until a shutdown has been answered, or nobody is left to ask.
+pub(super) fn run(mut node: NodeState, queue: &Receiver<Request>) {
+    let mut waiters: Vec<Waiter> = Vec::new();
+    loop {
+        let mut next = node.tick();
+        if answer(&node, &mut waiters) {
+            return;
+        }
+        for waiter in &waiters {
+            if let Waiter::Commit { until, .. } = waiter {
+                next = Some(next.map_or(*until, |next| next.min(*until)));
+            }
+        }
+        let sleep = next.map_or(SLEEP_MAX, |at| at.since(clock::now()).min(SLEEP_MAX));
+        match queue.recv_timeout(sleep) {
+            Ok(request) => take(&mut node, &mut waiters, request),
+            Err(RecvTimeoutError::Timeout) => {}
+            // Every handle is gone without a shutdown: nobody can renew a lease any more.
+            Err(RecvTimeoutError::Disconnected) => {
+                revert_all(&mut node, RevertReason::Shutdown);
+                return;
+            }
+        }
+    }
+}
+
+fn take(node: &mut NodeState, waiters: &mut Vec<Waiter>, request: Request) {
+    match request {
+        Request::Prepare { run_id, items, dry_run, reply } => {
+            send(reply, node.prepare(run_id, items, dry_run));
+        }
+        Request::Commit { ids, at, reply } => {
+            if let Err(error) = node.check_commit(&ids) {
+                return send(reply, Err(error));
+            }
+            let at = at.filter(|at| *at > clock::now());
+            for id in &ids {
+                match (at, node.held.get_mut(id)) {
+                    (Some(_), Some(held)) => held.commit_at = at,
+                    _ => node.inject(*id),
+                }
+            }
+            let until = at.unwrap_or_else(clock::now).after(COMMIT_ANSWER_MAX);
+            waiters.push(Waiter::Commit { ids, until, reply });
+        }
+        Request::Renew { ids, reply } => {
+            send(reply, ids.into_iter().filter_map(|id| node.renew(id)).collect());
+        }
+        Request::Revert { scope, reply } => {
+            let ids = in_scope(node, &scope);
+            for id in &ids {
+                node.revert(*id, RevertReason::Asked);
+            }
+            waiters.push(Waiter::Revert { ids, reply });
+        }
+        Request::List { reply } => send(reply, node.statuses()),
+        Request::Halt { reason, reply } => {
+            let kept = node.halt(reason);
+            let ids = revert_all(node, RevertReason::Halted);
+            waiters.push(Waiter::Halt { ids, kept, reply });
+        }
+        Request::Resume { reply } => send(reply, node.resume()),
+        Request::Halted { reply } => send(reply, node.halt.clone()),
+        Request::Shutdown { reply } => {
+            let ids = revert_all(node, RevertReason::Shutdown);
+            waiters.push(Waiter::Shutdown { ids, reply });
+        }
+    }
+}
+
+/// Answers whoever waits for something that has come. Returns whether a shutdown is complete.
+fn answer(node: &NodeState, waiters: &mut Vec<Waiter>) -> bool {
+    let mut shut_down = false;
+    let statuses =
+        |ids: &[FaultId]| ids.iter().filter_map(|id| node.status(*id)).collect::<Vec<_>>();
+    let settled = |ids: &[FaultId]| {
+        ids.iter().all(|id| node.held.get(id).is_none_or(|h| h.life.is_settled()))
+    };
+    for waiter in std::mem::take(waiters) {
+        match waiter {
+            Waiter::Commit { ids, until, reply } => {
+                let answered = ids.iter().all(|id| node.held.get(id).is_none_or(Held::is_answered));
+                if answered || clock::now() >= until {
+                    send(reply, Ok(statuses(&ids)));
+                } else {
+                    waiters.push(Waiter::Commit { ids, until, reply });
+                }
+            }
+            Waiter::Revert { ids, reply } if settled(&ids) => send(reply, statuses(&ids)),
+            Waiter::Halt { ids, kept, reply } if settled(&ids) => {
+                send(reply, kept.map(|()| statuses(&ids)));
+            }
+            Waiter::Shutdown { ids, reply } if settled(&ids) => {
+                info!("shut down");
+                send(reply, statuses(&ids));
+                shut_down = true;
+            }
+            waiting => waiters.push(waiting),
+        }
+    }
+    shut_down
+}
+
+fn revert_all(node: &mut NodeState, reason: RevertReason) -> Vec<FaultId> {
+    let ids: Vec<FaultId> = node.held.keys().copied().collect();
+    for id in &ids {
+        node.revert(*id, reason);
+    }
+    ids
+}
+
+fn in_scope(node: &NodeState, scope: &RevertScope) -> Vec<FaultId> {
+    match scope {
+        RevertScope::Faults(ids) => ids.clone(),
+        RevertScope::Everything => node.held.keys().copied().collect(),
+        RevertScope::Run(run_id) => {
+            let all = node.statuses().into_iter();
+            all.filter(|s| s.run_id == *run_id).map(|s| s.fault_id).collect()
+        }
+    }
+}
+
+/// Answers; whoever asked may have given up, and that is their affair.
+fn send<T>(reply: oneshot::Sender<T>, answer: T) {
+    drop(reply.send(answer));
+}
