@@ -1,0 +1,267 @@
+//! One agent: its connection, its clock, and what it is asked.
+
+use std::time::{Duration, Instant};
+
+use faultline_proto::{boottime::BootTime, id::RunId, limits::MESSAGE_BYTES_MAX, pb};
+use pb::agent_client::AgentClient;
+use thiserror::Error;
+use tonic::{
+    Code, Status,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
+
+use super::clock::AgentClock;
+use crate::place::{AgentEndpoint, Credentials, agent_server_name};
+
+const CONNECT_MAX: Duration = Duration::from_secs(3);
+/// How long an agent may take to answer. A revert may have to be tried several times.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Questions by which an agent's clock is learnt.
+const CLOCK_QUESTIONS: u32 = 4;
+
+/// What an agent said or failed to say.
+#[derive(Debug, Error)]
+pub enum AgentError {
+    /// There is none for the node.
+    #[error("node {node}: no agent is known there")]
+    Missing {
+        /// The node.
+        node: String,
+    },
+    /// It cannot be reached, or does not accept this controller, or is not who it should be.
+    #[error("node {node}: its agent cannot be reached at {address}")]
+    Unreachable {
+        /// The node.
+        node: String,
+        /// Where it was looked for.
+        address: String,
+        /// What happened.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It answered, and refused.
+    #[error("node {node}: {}", .status.message())]
+    Refused {
+        /// The node.
+        node: String,
+        /// All it said.
+        status: Box<Status>,
+    },
+}
+
+impl AgentError {
+    pub(super) fn missing(node: &str) -> Self {
+        Self::Missing { node: node.into() }
+    }
+
+    /// The node it is about.
+    pub fn node(&self) -> &str {
+        match self {
+            Self::Missing { node }
+            | Self::Unreachable { node, .. }
+            | Self::Refused { node, .. } => node,
+        }
+    }
+}
+
+/// The agent of one node.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    node: String,
+    address: String,
+    client: AgentClient<Channel>,
+    clock: AgentClock,
+    description: pb::DescribeResponse,
+}
+
+impl Agent {
+    /// Connects, and learns who it is and what time it is there.
+    ///
+    /// # Errors
+    /// When it cannot be reached, or does not accept this controller, or is not who it should be.
+    pub async fn connect(
+        endpoint: &AgentEndpoint,
+        credentials: &Credentials,
+    ) -> Result<Self, AgentError> {
+        let unreachable =
+            |source: Box<dyn std::error::Error + Send + Sync>| AgentError::Unreachable {
+                node: endpoint.node.clone(),
+                address: endpoint.address.clone(),
+                source,
+            };
+        let tls = ClientTlsConfig::new()
+            .domain_name(agent_server_name(&endpoint.node))
+            .ca_certificate(Certificate::from_pem(&credentials.ca_pem))
+            .identity(Identity::from_pem(&credentials.cert_pem, &credentials.key_pem));
+        let channel = Endpoint::from_shared(format!("https://{}", endpoint.address))
+            .and_then(|e| e.tls_config(tls))
+            .map_err(|e| unreachable(e.into()))?
+            .connect_timeout(CONNECT_MAX)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(Duration::from_secs(5))
+            .keep_alive_timeout(Duration::from_secs(5))
+            .connect()
+            .await
+            .map_err(|e| unreachable(e.into()))?;
+        let mut client = AgentClient::new(channel)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let (description, clock) = ask_clock(&mut client).await.map_err(|status| {
+            // With TLS 1.3 a client whose certificate is not accepted learns that only now.
+            match status.code() {
+                Code::Unknown | Code::Unavailable => unreachable(
+                    format!(
+                        "it did not accept this controller's certificate, or went away: {}",
+                        status.message()
+                    )
+                    .into(),
+                ),
+                _ => AgentError::Refused { node: endpoint.node.clone(), status: Box::new(status) },
+            }
+        })?;
+        let (node, address) = (endpoint.node.clone(), endpoint.address.clone());
+        Ok(Self { node, address, client, clock, description })
+    }
+
+    /// The node it is on.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// What it said of itself when it was connected to.
+    pub fn description(&self) -> &pb::DescribeResponse {
+        &self.description
+    }
+
+    /// Its clock.
+    pub fn clock(&self) -> &AgentClock {
+        &self.clock
+    }
+
+    pub(super) async fn prepare(
+        &self,
+        run_id: RunId,
+        injections: Vec<pb::Injection>,
+        dry_run: bool,
+    ) -> Result<Vec<pb::Prepared>, AgentError> {
+        let request = pb::PrepareRequest { run_id: run_id.to_string(), injections, dry_run };
+        let mut client = self.client.clone();
+        let response = self.answered(client.prepare(timed(request))).await?;
+        Ok(response.prepared)
+    }
+
+    pub(super) async fn commit(
+        &self,
+        fault_ids: Vec<String>,
+        at: Option<BootTime>,
+    ) -> Result<Vec<pb::InjectionStatus>, AgentError> {
+        let at_boottime_ns = at.map_or(0, BootTime::as_nanos);
+        let request = pb::CommitRequest { fault_ids, at_boottime_ns };
+        let mut client = self.client.clone();
+        Ok(self.answered(client.commit(timed(request))).await?.injections)
+    }
+
+    pub(super) async fn renew(
+        &self,
+        fault_ids: Vec<String>,
+    ) -> Result<Vec<pb::InjectionStatus>, AgentError> {
+        let mut client = self.client.clone();
+        let request = timed(pb::RenewRequest { fault_ids });
+        Ok(self.answered(client.renew(request)).await?.injections)
+    }
+
+    pub(super) async fn revert(
+        &self,
+        fault_ids: Vec<String>,
+    ) -> Result<Vec<pb::InjectionStatus>, AgentError> {
+        self.revert_by(pb::RevertRequest { fault_ids, run_id: String::new() }).await
+    }
+
+    pub(super) async fn revert_run(
+        &self,
+        run_id: RunId,
+    ) -> Result<Vec<pb::InjectionStatus>, AgentError> {
+        let run_id = run_id.to_string();
+        self.revert_by(pb::RevertRequest { fault_ids: Vec::new(), run_id }).await
+    }
+
+    async fn revert_by(
+        &self,
+        request: pb::RevertRequest,
+    ) -> Result<Vec<pb::InjectionStatus>, AgentError> {
+        let mut client = self.client.clone();
+        Ok(self.answered(client.revert(timed(request))).await?.injections)
+    }
+
+    /// Every injection it knows of.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn list(&self) -> Result<Vec<pb::InjectionStatus>, AgentError> {
+        let mut client = self.client.clone();
+        Ok(self.answered(client.list(timed(pb::ListRequest {}))).await?.injections)
+    }
+
+    pub(super) async fn halt(&self, reason: &str) -> Result<Vec<pb::InjectionStatus>, AgentError> {
+        let mut client = self.client.clone();
+        let request = timed(pb::HaltRequest { reason: reason.into() });
+        Ok(self.answered(client.halt(request)).await?.injections)
+    }
+
+    pub(super) async fn resume(&self) -> Result<(), AgentError> {
+        let mut client = self.client.clone();
+        self.answered(client.resume(timed(pb::ResumeRequest {}))).await?;
+        Ok(())
+    }
+
+    /// Waits for an answer, but not for ever: a server that hangs does not honour a deadline either.
+    async fn answered<T>(
+        &self,
+        call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    ) -> Result<T, AgentError> {
+        let late = || Status::deadline_exceeded(format!("no answer within {ANSWER_MAX:?}"));
+        let answer = tokio::time::timeout(ANSWER_MAX, call).await.unwrap_or_else(|_| Err(late()));
+        answer.map(tonic::Response::into_inner).map_err(|status| self.failed(status))
+    }
+
+    fn failed(&self, status: Status) -> AgentError {
+        match status.code() {
+            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => {
+                AgentError::Unreachable {
+                    node: self.node.clone(),
+                    address: self.address.clone(),
+                    source: status.message().into(),
+                }
+            }
+            _ => AgentError::Refused { node: self.node.clone(), status: Box::new(status) },
+        }
+    }
+}
+
+fn timed<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(ANSWER_MAX);
+    request
+}
+
+/// Asks several times and keeps the best: the first question also sets up what lies in between.
+async fn ask_clock(
+    client: &mut AgentClient<Channel>,
+) -> Result<(pb::DescribeResponse, AgentClock), Status> {
+    let mut best: Option<(pb::DescribeResponse, AgentClock)> = None;
+    for _ in 0..CLOCK_QUESTIONS {
+        let asked = Instant::now();
+        let late = || Status::unavailable(format!("no answer within {CONNECT_MAX:?}"));
+        let answer = tokio::time::timeout(CONNECT_MAX, client.describe(pb::DescribeRequest {}))
+            .await
+            .unwrap_or_else(|_| Err(late()))?
+            .into_inner();
+        let there = BootTime::from_nanos(answer.boottime_ns);
+        let clock = AgentClock::new(asked, Instant::now(), there);
+        best = Some(match best {
+            Some((_, known)) => (answer, known.better(clock)),
+            None => (answer, clock),
+        });
+    }
+    best.ok_or_else(|| Status::internal("no question was asked"))
+}

@@ -1,0 +1,191 @@
+//! The agents of all nodes that a run touches: one call to each of them at once.
+//!
+//! Injection has two phases. Prepare goes to every agent first, and if one of them refuses, what the
+//! others prepared is reverted and nothing has happened anywhere. Commit then takes place on all of
+//! them at one instant, told to each agent in the time of its own clock.
+
+mod client;
+mod clock;
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use faultline_proto::{id::RunId, pb};
+use futures::{StreamExt, stream};
+
+pub use client::{Agent, AgentError};
+pub use clock::AgentClock;
+
+use crate::place::{AgentEndpoint, Credentials};
+
+/// Agents that are spoken to at once.
+const CONCURRENT_MAX: usize = 64;
+/// How far ahead the instant of a commit on several nodes is set: time for the last to hear of it.
+const COMMIT_LEAD_MIN: Duration = Duration::from_millis(10);
+
+/// Agents by node.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    agents: BTreeMap<String, Agent>,
+}
+
+/// What is to be prepared, by node.
+pub type ByNode<T> = BTreeMap<String, Vec<T>>;
+
+/// The answers of agents, by node; some may have failed.
+pub type Answers<T> = BTreeMap<String, Result<T, AgentError>>;
+
+impl Fleet {
+    /// Connects to agents, and learns their clocks.
+    ///
+    /// # Errors
+    /// Every agent that cannot be reached, or is not who it should be.
+    pub async fn connect(
+        endpoints: &[AgentEndpoint],
+        credentials: &Credentials,
+    ) -> Result<Self, Vec<AgentError>> {
+        let (fleet, errors) = Self::connect_some(endpoints, credentials).await;
+        if errors.is_empty() { Ok(fleet) } else { Err(errors) }
+    }
+
+    /// Connects to those agents that can be reached, and tells of the others.
+    pub async fn connect_some(
+        endpoints: &[AgentEndpoint],
+        credentials: &Credentials,
+    ) -> (Self, Vec<AgentError>) {
+        let connecting = endpoints.iter().map(|endpoint| Agent::connect(endpoint, credentials));
+        let results: Vec<_> =
+            stream::iter(connecting).buffer_unordered(CONCURRENT_MAX).collect().await;
+        let mut fleet = Self::default();
+        let mut errors = Vec::new();
+        for result in results {
+            match result {
+                Ok(agent) => drop(fleet.agents.insert(agent.node().to_owned(), agent)),
+                Err(error) => errors.push(error),
+            }
+        }
+        (fleet, errors)
+    }
+
+    /// The agent of a node.
+    pub fn get(&self, node: &str) -> Option<&Agent> {
+        self.agents.get(node)
+    }
+
+    /// All of them.
+    pub fn agents(&self) -> impl Iterator<Item = &Agent> {
+        self.agents.values()
+    }
+
+    /// Asks the same of the agents of some nodes at once.
+    async fn each<'a, T, F>(
+        &'a self,
+        nodes: impl Iterator<Item = &'a String>,
+        call: impl Fn(&'a Agent) -> F,
+    ) -> Answers<T>
+    where
+        F: Future<Output = Result<T, AgentError>>,
+    {
+        let call = &call;
+        let calls = nodes.filter_map(|node| self.agents.get(node)).map(|agent| async move {
+            let answer = call(agent).await;
+            (agent.node().to_owned(), answer)
+        });
+        stream::iter(calls).buffer_unordered(CONCURRENT_MAX).collect().await
+    }
+
+    /// Prepares injections on all their nodes, or on none: where one agent refuses, everything is
+    /// reverted again. With `dry_run`, nothing is kept anyway.
+    ///
+    /// # Errors
+    /// What each agent that refused or failed said.
+    pub async fn prepare(
+        &self,
+        run_id: RunId,
+        injections: &ByNode<pb::Injection>,
+        dry_run: bool,
+    ) -> Result<Vec<pb::Prepared>, Vec<AgentError>> {
+        let missing = injections.keys().filter(|node| !self.agents.contains_key(*node));
+        let missing: Vec<_> = missing.map(|node| AgentError::missing(node)).collect();
+        if !missing.is_empty() {
+            return Err(missing);
+        }
+        let answers = self
+            .each(injections.keys(), |agent| {
+                agent.prepare(
+                    run_id,
+                    injections.get(agent.node()).cloned().unwrap_or_default(),
+                    dry_run,
+                )
+            })
+            .await;
+        let mut prepared = Vec::new();
+        let mut errors = Vec::new();
+        for answer in answers.into_values() {
+            match answer {
+                Ok(items) => prepared.extend(items),
+                Err(error) => errors.push(error),
+            }
+        }
+        if errors.is_empty() {
+            return Ok(prepared);
+        }
+        if !dry_run {
+            // Also where it failed: a Prepare whose answer was lost may have been done. What cannot
+            // be reached gives it up by itself, and the kernel is untouched there.
+            self.revert_run(run_id).await;
+        }
+        Err(errors)
+    }
+
+    /// Injects what was prepared, everywhere at one instant.
+    pub async fn commit(&self, ids: &ByNode<String>) -> Answers<Vec<pb::InjectionStatus>> {
+        let rtt_max = ids.keys().filter_map(|n| self.agents.get(n)).map(|a| a.clock().rtt()).max();
+        let lead = (rtt_max.unwrap_or_default() * 2).max(COMMIT_LEAD_MIN);
+        // One node needs no appointment.
+        let at = (ids.len() > 1).then(|| Instant::now() + lead);
+        self.each(ids.keys(), |agent| {
+            let at = at.map(|at| agent.clock().to_agent(at));
+            agent.commit(ids.get(agent.node()).cloned().unwrap_or_default(), at)
+        })
+        .await
+    }
+
+    /// Extends leases.
+    pub async fn renew(&self, ids: &ByNode<String>) -> Answers<Vec<pb::InjectionStatus>> {
+        self.each(ids.keys(), |agent| {
+            agent.renew(ids.get(agent.node()).cloned().unwrap_or_default())
+        })
+        .await
+    }
+
+    /// Reverts everything of a run, on all nodes.
+    pub async fn revert_run(&self, run_id: RunId) -> Answers<Vec<pb::InjectionStatus>> {
+        self.each(self.agents.keys(), |agent| agent.revert_run(run_id)).await
+    }
+
+    /// Reverts injections.
+    pub async fn revert(&self, ids: &ByNode<String>) -> Answers<Vec<pb::InjectionStatus>> {
+        self.each(ids.keys(), |agent| {
+            agent.revert(ids.get(agent.node()).cloned().unwrap_or_default())
+        })
+        .await
+    }
+
+    /// Every injection on every node.
+    pub async fn list(&self) -> Answers<Vec<pb::InjectionStatus>> {
+        self.each(self.agents.keys(), Agent::list).await
+    }
+
+    /// Halts every node.
+    pub async fn halt(&self, reason: &str) -> Answers<Vec<pb::InjectionStatus>> {
+        self.each(self.agents.keys(), |agent| agent.halt(reason)).await
+    }
+
+    /// Ends a halt on every node.
+    pub async fn resume(&self) -> Answers<()> {
+        self.each(self.agents.keys(), Agent::resume).await
+    }
+}

@@ -1,0 +1,211 @@
+//! From an experiment and the pods there are to what would be done to whom. Pure: the same
+//! experiment, pods and seed give the same plan again.
+
+mod select;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use faultline_proto::{
+    fault::{Expanded, Fault, Groups, Member, Scope},
+    target::Target,
+    units,
+};
+use serde::Serialize;
+use thiserror::Error;
+
+pub use select::{Selection, select};
+
+use crate::{
+    experiment::{Experiment, Inject, Step},
+    place::Pod,
+};
+
+/// Why an experiment cannot be run on these pods. Nothing has been done.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum PlanError {
+    /// A selector found nobody.
+    #[error("target `{target}` is nobody: {why}")]
+    Empty {
+        /// The target's name.
+        target: String,
+        /// What was looked for, and what there is.
+        why: String,
+    },
+    /// A fault comes to nothing.
+    #[error("`{kind}` cannot be done: {why}")]
+    Fault {
+        /// Its kind.
+        kind: &'static str,
+        /// Why.
+        why: String,
+    },
+    /// More would be hit than the experiment allows.
+    #[error("blast radius: {asked} would be hit, and `{rule}` allows {limit}")]
+    BlastRadius {
+        /// The rule's name in the experiment.
+        rule: &'static str,
+        /// How much would be hit.
+        asked: String,
+        /// How much may be.
+        limit: String,
+    },
+}
+
+/// What is done to whom, in order.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// One for each step of the method that injects.
+    pub steps: Vec<PlannedStep>,
+    /// The pods that each target name was found to be.
+    pub targets: BTreeMap<String, Selection>,
+}
+
+/// A step of the plan.
+#[derive(Debug, Clone)]
+pub enum PlannedStep {
+    /// Faults that begin at one instant.
+    Inject(Vec<PlannedFault>),
+    /// Nothing is done for so long.
+    Wait(std::time::Duration),
+}
+
+/// A fault of a step, on every target it comes to.
+#[derive(Debug, Clone)]
+pub struct PlannedFault {
+    /// What was written.
+    pub inject: Inject,
+    /// On whom.
+    pub injections: Vec<PlannedInjection>,
+}
+
+/// A fault on one target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedInjection {
+    /// The node.
+    pub node: String,
+    /// On what.
+    pub target: Target,
+    /// What.
+    pub fault: Fault,
+}
+
+/// How much would be hit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Blast {
+    /// Pods that some fault is on.
+    pub pods_hit: usize,
+    /// Pods that match a selector of the experiment, before modes.
+    pub pods_matched: usize,
+}
+
+impl Plan {
+    /// Plans an experiment on the pods there are.
+    ///
+    /// # Errors
+    /// When a target is nobody, a fault comes to nothing, or too much would be hit.
+    pub fn new(experiment: &Experiment, pods: &[Pod]) -> Result<Self, PlanError> {
+        let mut targets = BTreeMap::new();
+        for (name, selector) in &experiment.targets {
+            let selection = select(name, selector, pods, experiment.seed)?;
+            targets.insert(name.clone(), selection);
+        }
+        let groups = groups(&targets, pods);
+        let mut steps = Vec::with_capacity(experiment.method.len());
+        for step in &experiment.method {
+            steps.push(match step {
+                Step::Wait(duration) => PlannedStep::Wait(*duration),
+                Step::Inject(inject) => {
+                    PlannedStep::Inject(vec![plan_fault(inject, &groups, pods)?])
+                }
+                Step::Parallel(injects) => {
+                    let faults = injects.iter().map(|inject| plan_fault(inject, &groups, pods));
+                    PlannedStep::Inject(faults.collect::<Result<_, _>>()?)
+                }
+            });
+        }
+        let plan = Self { steps, targets };
+        plan.check_blast_radius(experiment)?;
+        Ok(plan)
+    }
+
+    /// Every injection of every step.
+    pub fn injections(&self) -> impl Iterator<Item = &PlannedInjection> {
+        self.steps
+            .iter()
+            .flat_map(|step| match step {
+                PlannedStep::Inject(faults) => faults.as_slice(),
+                PlannedStep::Wait(_) => &[],
+            })
+            .flat_map(|fault| &fault.injections)
+    }
+
+    /// The nodes that are touched.
+    pub fn nodes(&self) -> BTreeSet<&str> {
+        self.injections().map(|injection| injection.node.as_str()).collect()
+    }
+
+    /// How much would be hit.
+    pub fn blast(&self) -> Blast {
+        let hit: BTreeSet<&str> = self.injections().map(|i| i.target.uid.as_str()).collect();
+        let matched: BTreeSet<usize> =
+            self.targets.values().flat_map(|s| s.matched.iter().copied()).collect();
+        Blast { pods_hit: hit.len(), pods_matched: matched.len() }
+    }
+
+    fn check_blast_radius(&self, experiment: &Experiment) -> Result<(), PlanError> {
+        let Blast { pods_hit, pods_matched } = self.blast();
+        if let Some(max) = experiment.blast_radius.max_targets
+            && pods_hit > usize::try_from(max).unwrap_or(usize::MAX)
+        {
+            let asked = format!("{pods_hit} pods");
+            return Err(PlanError::BlastRadius {
+                rule: "maxTargets",
+                asked,
+                limit: max.to_string(),
+            });
+        }
+        if let Some(max) = experiment.blast_radius.max_basis_points {
+            let share = pods_hit * 10_000 / pods_matched.max(1);
+            let share = u32::try_from(share).unwrap_or(u32::MAX);
+            if share > max {
+                let asked =
+                    format!("{pods_hit} of {pods_matched} pods ({})", units::percent(share));
+                let limit = units::percent(max).to_string();
+                return Err(PlanError::BlastRadius { rule: "maxPercent", asked, limit });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn groups(targets: &BTreeMap<String, Selection>, pods: &[Pod]) -> Groups {
+    let members = |selection: &Selection| {
+        let chosen = selection.chosen.iter();
+        chosen.map(|pod| Member { pod: *pod, addresses: pods[*pod].addresses.clone() }).collect()
+    };
+    Groups(targets.iter().map(|(name, selection)| (name.clone(), members(selection))).collect())
+}
+
+fn plan_fault(inject: &Inject, groups: &Groups, pods: &[Pod]) -> Result<PlannedFault, PlanError> {
+    let kind = inject.spec.kind();
+    let expanded = inject.spec.expand(groups).map_err(|why| PlanError::Fault { kind, why })?;
+    let injections = expanded.into_iter().map(|expanded| {
+        let Expanded { pod, scope, fault } = expanded;
+        let pod = &pods[pod];
+        let target = match scope {
+            Scope::Pod => pod.target(),
+            Scope::Container if pod.containers.is_empty() => {
+                let why = format!("pod {}/{} has no running container", pod.namespace, pod.name);
+                return Err(PlanError::Fault { kind, why });
+            }
+            Scope::Container => pod.container_target(),
+        };
+        Ok(PlannedInjection { node: pod.node.clone(), target, fault })
+    });
+    let injections = injections.collect::<Result<_, _>>()?;
+    Ok(PlannedFault { inject: inject.clone(), injections })
+}
+
+#[cfg(test)]
+mod tests;
