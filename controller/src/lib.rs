@@ -10,6 +10,7 @@ pub mod experiment;
 pub mod place;
 
 pub mod agents;
+pub mod ops;
 pub mod plan;
 pub mod probe;
 pub mod run;

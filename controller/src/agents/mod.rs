@@ -79,21 +79,25 @@ impl Fleet {
         self.agents.values()
     }
 
-    /// Asks the same of the agents of some nodes at once.
-    async fn each<'a, T, F>(
-        &'a self,
-        nodes: impl Iterator<Item = &'a String>,
-        call: impl Fn(&'a Agent) -> F,
-    ) -> Answers<T>
+    /// Asks the same of the agents of some nodes at once. What is asked of each owns all it needs, so
+    /// that a call can go on in a task.
+    async fn each<T, F>(&self, nodes: Vec<String>, call: impl Fn(Agent) -> F) -> Answers<T>
     where
         F: Future<Output = Result<T, AgentError>>,
     {
-        let call = &call;
-        let calls = nodes.filter_map(|node| self.agents.get(node)).map(|agent| async move {
-            let answer = call(agent).await;
-            (agent.node().to_owned(), answer)
-        });
+        let agents = nodes.into_iter().filter_map(|node| self.agents.get(&node).cloned());
+        let calls: Vec<_> = agents
+            .map(|agent| {
+                let node = agent.node().to_owned();
+                let answer = call(agent);
+                async move { (node, answer.await) }
+            })
+            .collect();
         stream::iter(calls).buffer_unordered(CONCURRENT_MAX).collect().await
+    }
+
+    fn nodes(&self) -> Vec<String> {
+        self.agents.keys().cloned().collect()
     }
 
     /// Prepares injections on all their nodes, or on none: where one agent refuses, everything is
@@ -113,12 +117,9 @@ impl Fleet {
             return Err(missing);
         }
         let answers = self
-            .each(injections.keys(), |agent| {
-                agent.prepare(
-                    run_id,
-                    injections.get(agent.node()).cloned().unwrap_or_default(),
-                    dry_run,
-                )
+            .each(injections.keys().cloned().collect(), |agent| {
+                let items = of(injections, &agent);
+                async move { agent.prepare(run_id, items, dry_run).await }
             })
             .await;
         let mut prepared = Vec::new();
@@ -146,46 +147,58 @@ impl Fleet {
         let lead = (rtt_max.unwrap_or_default() * 2).max(COMMIT_LEAD_MIN);
         // One node needs no appointment.
         let at = (ids.len() > 1).then(|| Instant::now() + lead);
-        self.each(ids.keys(), |agent| {
+        self.each(ids.keys().cloned().collect(), |agent| {
             let at = at.map(|at| agent.clock().to_agent(at));
-            agent.commit(ids.get(agent.node()).cloned().unwrap_or_default(), at)
+            let ids = of(ids, &agent);
+            async move { agent.commit(ids, at).await }
         })
         .await
     }
 
     /// Extends leases.
     pub async fn renew(&self, ids: &ByNode<String>) -> Answers<Vec<pb::InjectionStatus>> {
-        self.each(ids.keys(), |agent| {
-            agent.renew(ids.get(agent.node()).cloned().unwrap_or_default())
+        self.each(ids.keys().cloned().collect(), |agent| {
+            let ids = of(ids, &agent);
+            async move { agent.renew(ids).await }
         })
         .await
     }
 
     /// Reverts everything of a run, on all nodes.
     pub async fn revert_run(&self, run_id: RunId) -> Answers<Vec<pb::InjectionStatus>> {
-        self.each(self.agents.keys(), |agent| agent.revert_run(run_id)).await
+        self.each(self.nodes(), |agent| async move { agent.revert_run(run_id).await }).await
     }
 
     /// Reverts injections.
     pub async fn revert(&self, ids: &ByNode<String>) -> Answers<Vec<pb::InjectionStatus>> {
-        self.each(ids.keys(), |agent| {
-            agent.revert(ids.get(agent.node()).cloned().unwrap_or_default())
+        self.each(ids.keys().cloned().collect(), |agent| {
+            let ids = of(ids, &agent);
+            async move { agent.revert(ids).await }
         })
         .await
     }
 
     /// Every injection on every node.
     pub async fn list(&self) -> Answers<Vec<pb::InjectionStatus>> {
-        self.each(self.agents.keys(), Agent::list).await
+        self.each(self.nodes(), |agent| async move { agent.list().await }).await
     }
 
     /// Halts every node.
     pub async fn halt(&self, reason: &str) -> Answers<Vec<pb::InjectionStatus>> {
-        self.each(self.agents.keys(), |agent| agent.halt(reason)).await
+        let halt = |agent: Agent| {
+            let reason = reason.to_owned();
+            async move { agent.halt(&reason).await }
+        };
+        self.each(self.nodes(), halt).await
     }
 
     /// Ends a halt on every node.
     pub async fn resume(&self) -> Answers<()> {
-        self.each(self.agents.keys(), Agent::resume).await
+        self.each(self.nodes(), |agent| async move { agent.resume().await }).await
     }
+}
+
+/// What is meant for an agent.
+fn of<T: Clone>(by_node: &ByNode<T>, agent: &Agent) -> Vec<T> {
+    by_node.get(agent.node()).cloned().unwrap_or_default()
 }

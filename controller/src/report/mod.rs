@@ -1,1 +1,192 @@
-//! report.
+//! What a run came to: the data of `run.json` and of `--output json`, and how it is shown.
+//!
+//! Every time is a number of milliseconds, measured on a monotonic clock.
+
+mod console;
+mod text;
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+pub use console::{Console, Output, time};
+
+use crate::probe::{Downtime, Share};
+
+/// The version of this schema: raised by a change that a reader must know of.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// One run.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The experiment's name.
+    pub experiment: String,
+    /// What should have stayed true.
+    pub hypothesis: Option<String>,
+    /// Of this run.
+    pub run_id: String,
+    /// Gives the same choices again.
+    pub seed: u64,
+    /// Where it ran.
+    pub place: String,
+    /// When it began, in seconds since 1970 (UTC).
+    pub started_unix_seconds: u64,
+    /// How long it took.
+    pub duration_ms: f64,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// Why, each in one sentence; the first is the one that decided.
+    pub reasons: Vec<String>,
+    /// Every fault on every target.
+    pub injections: Vec<InjectionReport>,
+    /// Between the first and the last commit of one step, at most; with more than one node.
+    pub commit_skew_ms: Option<f64>,
+    /// Every probe.
+    pub probes: Vec<ProbeReport>,
+    /// What is left of this run in a kernel, or could not be proven not to be. Empty: clean.
+    pub residue: Vec<String>,
+    /// The exit code of the command.
+    pub exit_code: u8,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Verdict {
+    /// The hypothesis held, and the system recovered.
+    Held,
+    /// It did not, or the system did not recover in time, or that could not be observed.
+    Deviated,
+    /// Nothing was injected.
+    Refused,
+    /// Something could not be proven to be reverted.
+    Residue,
+    /// Somebody interrupted it, and everything was reverted.
+    Interrupted,
+}
+
+impl Verdict {
+    /// The exit code of the command that ran it.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Held => 0,
+            Self::Deviated => 1,
+            Self::Refused => 3,
+            Self::Residue => 4,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// A fault on one target.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InjectionReport {
+    /// Its id.
+    pub fault_id: String,
+    /// Its kind.
+    pub kind: String,
+    /// The node.
+    pub node: String,
+    /// `namespace/pod`, or `namespace/pod[container]`.
+    pub target: String,
+    /// What was to be done, as the agent said.
+    pub plan: String,
+    /// `prepared`, `active`, `reverted`, `stuck`, …
+    pub state: String,
+    /// `proven`, `failed` or `pending`.
+    pub effect: String,
+    /// What was observed of the effect.
+    pub evidence: String,
+    /// From the order to inject to the proof of the effect.
+    pub time_to_effect_ms: Option<f64>,
+    /// From the injection to the proof that nothing is left.
+    pub lasted_ms: Option<f64>,
+    /// From the order to revert (or what else ended it) to the proof that nothing is left.
+    pub time_to_revert_ms: Option<f64>,
+    /// Why it was taken back.
+    pub revert_reason: Option<String>,
+    /// What is left of it in the kernel.
+    pub residue: Vec<String>,
+    /// What somebody else changed meanwhile, and was left.
+    pub changed_by_others: Vec<String>,
+    /// Why it failed.
+    pub failure: Option<String>,
+}
+
+/// What a probe observed.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProbeReport {
+    /// Its name.
+    pub name: String,
+    /// From attempt to attempt.
+    pub every_ms: f64,
+    /// Before anything was injected.
+    pub steady: ShareReport,
+    /// While faults were in effect.
+    pub during: ShareReport,
+    /// Over the whole run.
+    pub downtime: DowntimeReport,
+    /// From the first injection to the first failing attempt.
+    pub time_to_detect_ms: Option<f64>,
+    /// From the proof of the revert (of a fault that is over at once: from the injection) to the first
+    /// attempt that succeeded for good.
+    pub time_to_recover_ms: Option<f64>,
+    /// The same, and the time it had to stay well.
+    pub time_to_stable_ms: Option<f64>,
+    /// The commonest failure, where there was one.
+    pub commonest_failure: Option<String>,
+}
+
+/// How many attempts succeeded.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ShareReport {
+    /// Attempts.
+    pub attempts: usize,
+    /// Those that succeeded.
+    pub successes: usize,
+    /// Whether that is within what was asked; `null` where nothing was.
+    pub within: Option<bool>,
+}
+
+/// For how long a probe failed.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DowntimeReport {
+    /// The sum.
+    pub total_ms: f64,
+    /// The truth is within this of the sum.
+    pub uncertainty_ms: f64,
+    /// In how many pieces.
+    pub outages: usize,
+    /// The last one had not ended when the run did.
+    pub ongoing: bool,
+}
+
+impl ShareReport {
+    /// A share and how it was judged.
+    pub fn new(share: Share, within: Option<bool>) -> Self {
+        Self { attempts: share.attempts, successes: share.successes, within }
+    }
+}
+
+impl From<Downtime> for DowntimeReport {
+    fn from(downtime: Downtime) -> Self {
+        Self {
+            total_ms: millis(downtime.total),
+            uncertainty_ms: millis(downtime.uncertainty),
+            outages: downtime.outages,
+            ongoing: downtime.ongoing,
+        }
+    }
+}
+
+/// A duration in milliseconds, to the microsecond.
+pub fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}

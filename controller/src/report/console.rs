@@ -1,0 +1,117 @@
+//! What is said while a run goes on: lines of text for a person, with a live line below them on a
+//! terminal; with `--output json` nothing but the report at the end.
+
+use std::{
+    io::{IsTerminal, Write},
+    time::Duration,
+};
+
+use anstyle::{AnsiColor, Style};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::{Report, text};
+
+/// How results are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// For a person.
+    Text,
+    /// For a program: one JSON document per run on stdout.
+    Json,
+}
+
+/// Where a run is told about.
+#[derive(Debug)]
+pub struct Console {
+    output: Output,
+    live: ProgressBar,
+}
+
+impl Console {
+    /// Writes to stdout, and the live line to stderr where that is a terminal.
+    pub fn new(output: Output) -> Self {
+        let terminal = std::io::stderr().is_terminal() && std::io::stdout().is_terminal();
+        let target = if output == Output::Text && terminal {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let live = ProgressBar::with_draw_target(None, target);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+            live.set_style(style);
+        }
+        Self { output, live }
+    }
+
+    /// How results are written.
+    pub fn output(&self) -> Output {
+        self.output
+    }
+
+    /// Says something under a short heading: `inject`, `revert`.
+    pub fn say(&self, heading: &str, text: &str) {
+        self.line(Style::new().fg_color(Some(AnsiColor::Cyan.into())).bold(), heading, text);
+    }
+
+    /// Says something that should worry the reader.
+    pub fn warn(&self, heading: &str, text: &str) {
+        self.line(Style::new().fg_color(Some(AnsiColor::Yellow.into())).bold(), heading, text);
+    }
+
+    /// Replaces the live line.
+    pub fn live(&self, text: String) {
+        if !self.live.is_hidden() {
+            self.live.set_message(text);
+            self.live.tick();
+        }
+    }
+
+    /// Takes the live line away.
+    pub fn quiet(&self) {
+        self.live.finish_and_clear();
+    }
+
+    /// The end of a run.
+    pub fn report(&self, report: &Report) {
+        self.quiet();
+        match self.output {
+            Output::Text => self.print(&text::summary(report)),
+            Output::Json => match serde_json::to_string_pretty(report) {
+                Ok(json) => self.print(&format!("{json}\n")),
+                Err(e) => self.print(&format!("{{\"error\": \"{e}\"}}\n")),
+            },
+        }
+    }
+
+    fn line(&self, style: Style, heading: &str, text: &str) {
+        if self.output == Output::Text {
+            self.print(&format!("{style}{heading:>9}{style:#}  {text}\n"));
+        }
+    }
+
+    /// Prints; a reader that went away is no reason to leave a fault behind.
+    fn print(&self, text: &str) {
+        self.live.suspend(|| {
+            let mut out = anstream::stdout();
+            drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+        });
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        self.live.finish_and_clear();
+    }
+}
+
+/// A time for a person: `3.1 ms`, `5.02 s`.
+pub fn time(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds < 1.0 {
+        format!("{:.1} ms", seconds * 1e3)
+    } else if seconds < 120.0 {
+        format!("{seconds:.2} s")
+    } else {
+        format!("{:.1} min", seconds / 60.0)
+    }
+}

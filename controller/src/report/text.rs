@@ -1,0 +1,132 @@
+//! The summary of a run, for a person.
+
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+
+use super::{InjectionReport, ProbeReport, Report, ShareReport, Verdict, console::time};
+
+/// What a run came to, with colours.
+pub(super) fn summary(report: &Report) -> String {
+    let mut out = String::new();
+    if !report.injections.is_empty() {
+        out.push('\n');
+        for injection in &report.injections {
+            fault(&mut out, injection);
+        }
+    }
+    if !report.probes.is_empty() {
+        out.push('\n');
+        probes(&mut out, &report.probes);
+    }
+    out.push('\n');
+    verdict(&mut out, report);
+    out
+}
+
+fn fault(out: &mut String, injection: &InjectionReport) {
+    let InjectionReport { kind, target, node, .. } = injection;
+    let mut parts = vec![match injection.time_to_effect_ms {
+        Some(after) => format!("effect {} after {}", injection.effect, time(from_ms(after))),
+        None => format!("effect {}", injection.effect),
+    }];
+    if let Some(lasted) = injection.lasted_ms {
+        parts.push(format!("lasted {}", time(from_ms(lasted))));
+    }
+    parts.push(match (injection.state.as_str(), injection.time_to_revert_ms) {
+        ("reverted", Some(took)) => format!("reverted in {}, nothing is left", time(from_ms(took))),
+        ("reverted", None) => "reverted, nothing is left".into(),
+        (state, _) => state.to_owned(),
+    });
+    line(out, &format!("  {kind} of {target} on {node}: {}", parts.join(", ")));
+    if !injection.evidence.is_empty() {
+        line(out, &format!("      {}", injection.evidence));
+    }
+    for change in &injection.changed_by_others {
+        line(out, &format!("      left alone: {change}"));
+    }
+    if let Some(failure) = &injection.failure {
+        line(out, &format!("      {failure}"));
+    }
+}
+
+fn probes(out: &mut String, probes: &[ProbeReport]) {
+    let heading = ["probe", "before", "during", "downtime", "detected", "recovered"];
+    let mut rows = vec![heading.map(str::to_owned)];
+    for probe in probes {
+        let or_dash = |ms: Option<f64>| ms.map_or("-".to_owned(), |ms| time(from_ms(ms)));
+        let downtime = &probe.downtime;
+        let down = match (downtime.outages, downtime.ongoing) {
+            (0, _) => "none".to_owned(),
+            (_, ongoing) => format!(
+                "{} ± {}{}",
+                time(from_ms(downtime.total_ms)),
+                time(from_ms(downtime.uncertainty_ms)),
+                if ongoing { ", not over" } else { "" }
+            ),
+        };
+        rows.push([
+            probe.name.clone(),
+            share(&probe.steady),
+            share(&probe.during),
+            down,
+            or_dash(probe.time_to_detect_ms),
+            or_dash(probe.time_to_recover_ms),
+        ]);
+    }
+    let width =
+        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; 6] = std::array::from_fn(width);
+    for row in rows {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        line(out, format!("  {}", cells.collect::<Vec<_>>().join("  ")).trim_end());
+    }
+}
+
+fn share(share: &ShareReport) -> String {
+    if share.attempts == 0 {
+        return "-".into();
+    }
+    // Rounded down to a tenth: 99.99 % is not all of them.
+    let tenths = share.successes * 1000 / share.attempts;
+    let mark = if share.within == Some(false) { " (!)" } else { "" };
+    match tenths % 10 {
+        0 => format!("{} %{mark}", tenths / 10),
+        tenth => format!("{}.{tenth} %{mark}", tenths / 10),
+    }
+}
+
+fn verdict(out: &mut String, report: &Report) {
+    let colour = |colour: AnsiColor| Style::new().fg_color(Some(colour.into())).bold();
+    let (style, word) = match report.verdict {
+        Verdict::Held => (colour(AnsiColor::Green), "HELD"),
+        Verdict::Deviated => (colour(AnsiColor::Red), "DEVIATED"),
+        Verdict::Refused => (colour(AnsiColor::Yellow), "REFUSED, nothing was changed"),
+        Verdict::Residue => (colour(AnsiColor::Red), "RESIDUE, a revert is not proven"),
+        Verdict::Interrupted => (colour(AnsiColor::Yellow), "INTERRUPTED, everything is reverted"),
+    };
+    line(out, &format!("  {style}{word}{style:#}  {}", report.experiment));
+    if let Some(hypothesis) = &report.hypothesis {
+        line(out, &format!("  {hypothesis}"));
+    }
+    for reason in &report.reasons {
+        line(out, &format!("    - {reason}"));
+    }
+    for residue in &report.residue {
+        line(out, &format!("    - left: {residue}"));
+    }
+    let again = format!("seed {} gives the same choices again", report.seed);
+    line(
+        out,
+        &format!("  run {} took {}; {again}", report.run_id, time(from_ms(report.duration_ms))),
+    );
+}
+
+fn line(out: &mut String, text: &str) {
+    out.push_str(text);
+    out.push('\n');
+}
+
+fn from_ms(ms: f64) -> Duration {
+    Duration::try_from_secs_f64(ms / 1e3).unwrap_or_default()
+}

@@ -1,0 +1,78 @@
+//! Ctrl-C and SIGTERM: the first means "revert and end", the second "end now, the leases do the rest".
+
+use std::{
+    io::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::Notify,
+};
+
+/// Whether somebody wants the run to end. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Interrupt {
+    set: Arc<AtomicBool>,
+    notify: Arc<Notify>,
+}
+
+impl Interrupt {
+    /// Listens for the signals from now on.
+    ///
+    /// # Errors
+    /// When the handlers cannot be installed.
+    pub fn listen() -> std::io::Result<Self> {
+        let interrupt = Self::default();
+        let mut ctrl_c = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let told = interrupt.clone();
+        tokio::spawn(async move {
+            for count in 1_u32.. {
+                tokio::select! {
+                    _ = ctrl_c.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                if count > 1 {
+                    let mut err = anstream::stderr();
+                    drop(writeln!(err, "ended at once; what is in effect ends with its lease"));
+                    end_at_once();
+                }
+                told.set();
+            }
+        });
+        Ok(interrupt)
+    }
+
+    /// As if a signal had come.
+    pub fn set(&self) {
+        self.set.store(true, Ordering::SeqCst);
+        self.notify.notify_waiters();
+    }
+
+    /// Whether one has come.
+    pub fn is_set(&self) -> bool {
+        self.set.load(Ordering::SeqCst)
+    }
+
+    /// Waits for one.
+    pub async fn wait(&self) {
+        loop {
+            let notified = self.notify.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            if self.is_set() {
+                return;
+            }
+            notified.await;
+        }
+    }
+}
+
+#[allow(clippy::exit, reason = "the second Ctrl-C ends the program wherever it is")]
+fn end_at_once() -> ! {
+    std::process::exit(130)
+}

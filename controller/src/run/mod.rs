@@ -1,0 +1,375 @@
+//! One run of one experiment: look, inject, hold, revert, and judge.
+//!
+//! ```text
+//! plan ─► connect ─► prepare (dry) ─► probes ─► steady ─► step: prepare ─► commit ─► hold ─► revert ─┐
+//!   │        │            │                       │        ▲    │ refused      │ no effect             │
+//!   ▼        ▼            ▼                       ▼        └────┼──────────────┼─── next step ◄────────┤
+//!                Refused (3), nothing changed ◄─────────────────┴──────────────┘                       ▼
+//!                                                                  recovery ─► verdict (0, 1) · residue (4)
+//! ```
+//! Ctrl-C at any place goes to the revert, and from there to the end (130).
+
+mod inject;
+mod interrupt;
+mod judge;
+mod renew;
+mod tracked;
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use faultline_proto::{id::RunId, units};
+use tokio::time;
+
+pub use interrupt::Interrupt;
+
+use crate::{
+    agents::{AgentError, Fleet},
+    experiment::{Experiment, ProbeKind},
+    place::Place,
+    plan::{Plan, PlanError, PlannedStep},
+    probe::{self, Running, Sample},
+    report::{Console, InjectionReport, Report, SCHEMA_VERSION, Verdict},
+};
+
+/// The shortest look at the steady state.
+const STEADY_MIN: Duration = Duration::from_secs(1);
+/// The longest.
+const STEADY_MAX: Duration = Duration::from_secs(30);
+/// Attempts of the slowest probe that the look at the steady state should see.
+const STEADY_ATTEMPTS: u32 = 10;
+/// How often the live line is drawn and waits look around.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Why a run ended before its method did.
+#[derive(Debug)]
+enum Ended {
+    /// Nothing is injected (any more): the reasons.
+    Refused(Vec<String>),
+    /// Somebody said so.
+    Interrupted,
+}
+
+/// A run under way.
+struct Run<'a> {
+    experiment: &'a Experiment,
+    console: &'a Console,
+    interrupt: &'a Interrupt,
+    id: RunId,
+    fleet: Arc<Fleet>,
+    probes: Vec<Running>,
+    injections: Vec<InjectionReport>,
+    commit_skew: Option<Duration>,
+    /// What ended otherwise than planned, without ending the run.
+    deviations: Vec<String>,
+    residue: Vec<String>,
+    times: Times,
+}
+
+/// The points in time that measures are taken between.
+#[derive(Debug, Clone, Copy, Default)]
+struct Times {
+    /// The look at the steady state began.
+    steady_from: Option<Instant>,
+    /// It ended.
+    steady_to: Option<Instant>,
+    /// The first injection.
+    injected: Option<Instant>,
+    /// The last step ended: everything that lasts was told to revert.
+    method_end: Option<Instant>,
+    /// From here on the system has to recover.
+    recover_from: Option<Instant>,
+    /// The last fault was over at once, and acts on in what has to recover from it.
+    ends_with_instant: bool,
+}
+
+/// Runs an experiment, from the first look to the verdict.
+pub async fn run(
+    experiment: &Experiment,
+    place: &Place,
+    console: &Console,
+    interrupt: &Interrupt,
+) -> Report {
+    let began = Instant::now();
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let run_id = RunId::random().unwrap_or(RunId::from_bits(unix));
+    console.say("run", &format!("{} ({run_id}) in {}", experiment.name, place.describe()));
+    if let Some(hypothesis) = &experiment.hypothesis {
+        console.say("expect", hypothesis);
+    }
+    let mut run = Run {
+        experiment,
+        console,
+        interrupt,
+        id: run_id,
+        fleet: Arc::default(),
+        probes: Vec::new(),
+        injections: Vec::new(),
+        commit_skew: None,
+        deviations: Vec::new(),
+        residue: Vec::new(),
+        times: Times::default(),
+    };
+    let ended = run.phases(place).await.err();
+    // Whatever happened: nothing of this run is to stay, and the kernels are asked.
+    run.make_sure().await;
+    run.settle_probes().await;
+    let (verdict, reasons, probes) = run.judge(ended);
+    Report {
+        schema_version: SCHEMA_VERSION,
+        experiment: experiment.name.clone(),
+        hypothesis: experiment.hypothesis.clone(),
+        run_id: run_id.to_string(),
+        seed: experiment.seed,
+        place: place.describe(),
+        started_unix_seconds: unix,
+        duration_ms: crate::report::millis(began.elapsed()),
+        verdict,
+        reasons,
+        injections: std::mem::take(&mut run.injections),
+        commit_skew_ms: run.commit_skew.map(crate::report::millis),
+        probes,
+        residue: std::mem::take(&mut run.residue),
+        exit_code: verdict.exit_code(),
+    }
+}
+
+/// Plans an experiment on the pods of a place, and has its agents plan it too. Nothing is changed.
+///
+/// # Errors
+/// What speaks against it, each in one sentence.
+pub async fn dry_run(
+    experiment: &Experiment,
+    place: &Place,
+) -> Result<(Plan, Vec<String>), Vec<String>> {
+    let pods = place.pods();
+    let plan = Plan::new(experiment, &pods).map_err(|e| vec![one_line(&e)])?;
+    let fleet = connect(place, &plan).await?;
+    let run_id = RunId::random().map_err(|e| vec![e.to_string()])?;
+    let mut planned = Vec::new();
+    for step in &plan.steps {
+        if let PlannedStep::Inject(faults) = step {
+            let wired = inject::wire(&fleet, experiment.lease, faults).map_err(|e| vec![e])?;
+            let prepared = fleet.prepare(run_id, &wired, true).await.map_err(|e| one_lines(&e))?;
+            planned.extend(prepared.into_iter().map(|item| item.plan));
+        }
+    }
+    Ok((plan, planned))
+}
+
+async fn connect(place: &Place, plan: &Plan) -> Result<Fleet, Vec<String>> {
+    let nodes = plan.nodes();
+    let endpoints: Vec<_> =
+        place.agents().into_iter().filter(|agent| nodes.contains(agent.node.as_str())).collect();
+    Fleet::connect(&endpoints, &place.credentials()).await.map_err(|errors| one_lines(&errors))
+}
+
+impl Run<'_> {
+    async fn phases(&mut self, place: &Place) -> Result<(), Ended> {
+        let pods = place.pods();
+        let plan = Plan::new(self.experiment, &pods)
+            .map_err(|e: PlanError| Ended::Refused(vec![one_line(&e)]))?;
+        for (name, selection) in &plan.targets {
+            let names: Vec<String> =
+                selection.chosen.iter().map(|i| pods[*i].target().to_string()).collect();
+            self.console.say("target", &format!("{name}: {}", names.join(", ")));
+        }
+        self.fleet = Arc::new(connect(place, &plan).await.map_err(Ended::Refused)?);
+        self.preflight(&plan).await?;
+        self.start_probes(place, &plan, &pods)?;
+        self.steady_state().await?;
+        for step in &plan.steps {
+            match step {
+                PlannedStep::Wait(duration) => {
+                    self.console.say("wait", &units::duration(*duration).to_string());
+                    self.pause(*duration, "waiting").await?;
+                }
+                PlannedStep::Inject(faults) => self.inject_step(faults).await?,
+            }
+        }
+        self.times.method_end = Some(Instant::now());
+        self.recovery().await
+    }
+
+    /// Has every step planned by the agents before the first one is begun.
+    async fn preflight(&self, plan: &Plan) -> Result<(), Ended> {
+        for agent in self.fleet.agents() {
+            if let Some(reason) = &agent.description().halted_reason {
+                let node = agent.node();
+                let text =
+                    format!("node {node} is halted ({reason}); `faultline resume` ends that");
+                return Err(Ended::Refused(vec![text]));
+            }
+        }
+        for step in &plan.steps {
+            let PlannedStep::Inject(faults) = step else { continue };
+            let wired = inject::wire(&self.fleet, self.experiment.lease, faults)
+                .map_err(|e| Ended::Refused(vec![e]))?;
+            let planned = self.fleet.prepare(self.id, &wired, true).await;
+            planned.map_err(|errors| Ended::Refused(one_lines(&errors)))?;
+        }
+        Ok(())
+    }
+
+    fn start_probes(
+        &mut self,
+        place: &Place,
+        plan: &Plan,
+        pods: &[crate::place::Pod],
+    ) -> Result<(), Ended> {
+        for probe in &self.experiment.probes {
+            let exec_pod = match &probe.kind {
+                ProbeKind::Exec { target, .. } => plan
+                    .targets
+                    .get(&target.value)
+                    .and_then(|selection| selection.chosen.first())
+                    .map(|i| &pods[*i]),
+                ProbeKind::Http { .. } | ProbeKind::Tcp { .. } => None,
+            };
+            let target = probe::Target::new(&probe.kind, place, exec_pod)
+                .map_err(|why| Ended::Refused(vec![format!("probe `{}`: {why}", probe.name)]))?;
+            self.probes.push(Running::start(probe.clone(), target));
+        }
+        Ok(())
+    }
+
+    /// Looks at the system before anything is done to it: one that is not well is not experimented on.
+    async fn steady_state(&mut self) -> Result<(), Ended> {
+        if self.probes.is_empty() {
+            return Ok(());
+        }
+        let slowest = self.experiment.probes.iter().map(|p| p.every).max().unwrap_or_default();
+        let window = (slowest * STEADY_ATTEMPTS).clamp(STEADY_MIN, STEADY_MAX);
+        let from = Instant::now();
+        self.times.steady_from = Some(from);
+        self.pause(window, "looking at the steady state").await?;
+        let to = Instant::now();
+        self.times.steady_to = Some(to);
+        let mut unsteady = Vec::new();
+        for running in &self.probes {
+            running.samples.settle(to).await;
+            let samples = running.samples.snapshot();
+            let share = probe::share(&samples, from, to);
+            let Some(tolerance) = running.probe.steady else { continue };
+            if share.meets(tolerance) != Some(true) {
+                let failure = samples.iter().rev().find_map(|s: &Sample| s.failure.clone());
+                unsteady.push(format!(
+                    "not steady: probe `{}` succeeded {} of {} times, and {} is asked{}",
+                    running.probe.name,
+                    share.successes,
+                    share.attempts,
+                    judge::bound(tolerance),
+                    failure.map(|f| format!(" ({f})")).unwrap_or_default()
+                ));
+            }
+        }
+        if !unsteady.is_empty() {
+            return Err(Ended::Refused(unsteady));
+        }
+        let text = format!("{} probes, {}", self.probes.len(), units::duration(window));
+        self.console.say("steady", &text);
+        Ok(())
+    }
+
+    /// Waits until every probe that has to is well again for as long as it must be, or time is up.
+    async fn recovery(&mut self) -> Result<(), Ended> {
+        let Some(from) = self.times.recover_from else { return Ok(()) };
+        let waits = self.probes.iter().filter_map(|running| {
+            let recovery = running.probe.recovery?;
+            Some((running.samples.clone(), recovery, from + recovery.within + recovery.stable_for))
+        });
+        let mut waits: Vec<_> = waits.collect();
+        // An attempt that began at the last moment has its timeout to end in.
+        let grace = self.experiment.probes.iter().map(|p| p.timeout + p.every).max();
+        let grace = grace.unwrap_or_default();
+        while !waits.is_empty() {
+            self.pause(LOOK_EVERY / 2, "waiting for recovery").await?;
+            let now = Instant::now();
+            waits.retain(|(samples, recovery, latest)| {
+                let settled = samples.settled_until();
+                let recovered = probe::recovered_at(&samples.snapshot(), from, settled, *recovery);
+                recovered.is_none() && now < *latest + grace
+            });
+        }
+        Ok(())
+    }
+
+    /// Sleeps, with the live line; ends early when interrupted.
+    async fn pause(&self, duration: Duration, doing: &str) -> Result<(), Ended> {
+        let end = Instant::now() + duration;
+        loop {
+            if self.interrupt.is_set() {
+                return Err(Ended::Interrupted);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            self.console.live(format!(
+                "{doing}: {:.1} s left{}",
+                left.as_secs_f64(),
+                self.probe_line()
+            ));
+            tokio::select! {
+                () = time::sleep(left.min(LOOK_EVERY)) => {}
+                () = self.interrupt.wait() => {}
+            }
+        }
+    }
+
+    /// How each probe's latest attempt ended, for the live line.
+    fn probe_line(&self) -> String {
+        let states: BTreeMap<&str, &str> = self
+            .probes
+            .iter()
+            .filter_map(|running| {
+                let well = running.samples.last()?.failure.is_none();
+                Some((running.probe.name.as_str(), if well { "ok" } else { "FAILING" }))
+            })
+            .collect();
+        let states: Vec<String> =
+            states.iter().map(|(name, state)| format!("  {name}: {state}")).collect();
+        states.concat()
+    }
+
+    /// Waits for the attempts that are under way, so that none is judged before its end.
+    async fn settle_probes(&self) {
+        let now = Instant::now();
+        for running in &self.probes {
+            // Attempts end by their timeout.
+            drop(time::timeout(running.probe.timeout * 2, running.samples.settle(now)).await);
+        }
+    }
+}
+
+/// An error and all its causes, on one line.
+pub fn one_line(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Some libraries repeat their cause.
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn one_lines(errors: &[AgentError]) -> Vec<String> {
+    errors.iter().map(|e| one_line(e)).collect()
+}
+
+impl From<&Ended> for Verdict {
+    fn from(ended: &Ended) -> Self {
+        match ended {
+            Ended::Refused(_) => Self::Refused,
+            Ended::Interrupted => Self::Interrupted,
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What is known of the injections of one step. Only what an agent said of the injection that it was
+//! asked about is taken in.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use faultline_proto::{
+    fault::Hold,
+    pb,
+    status::{Proof, RevertReason, State},
+    target::Target,
+};
+
+use super::inject::each;
+use crate::agents::{AgentError, Answers, ByNode};
+use crate::plan::PlannedFault;
+
+/// An injection of this step, as far as it is known.
+#[derive(Debug, Clone)]
+pub(super) struct Tracked {
+    pub(super) id: String,
+    pub(super) node: String,
+    pub(super) kind: &'static str,
+    pub(super) target: String,
+    pub(super) hold: Hold,
+    /// When it is to be reverted, after the commit.
+    pub(super) duration: Duration,
+    pub(super) plan: String,
+    pub(super) status: Option<pb::InjectionStatus>,
+    /// When the revert was asked for.
+    pub(super) revert_asked: Option<Instant>,
+}
+
+/// The injections of a step, shared with the task that renews their leases.
+pub(super) type Shared = Arc<Mutex<BTreeMap<String, Tracked>>>;
+
+pub(super) fn track(
+    faults: &[PlannedFault],
+    injections: &ByNode<pb::Injection>,
+    plans: &BTreeMap<String, String>,
+) -> BTreeMap<String, Tracked> {
+    // `wire` went through the faults in the same order, node by node.
+    let mut wired: BTreeMap<&String, std::slice::Iter<'_, pb::Injection>> =
+        injections.iter().map(|(node, list)| (node, list.iter())).collect();
+    let mut tracked = BTreeMap::new();
+    for (fault, injection) in each(faults) {
+        let Some(wire) = wired.get_mut(&injection.node).and_then(Iterator::next) else { continue };
+        tracked.insert(
+            wire.fault_id.clone(),
+            Tracked {
+                id: wire.fault_id.clone(),
+                node: injection.node.clone(),
+                kind: injection.fault.kind(),
+                target: injection.target.to_string(),
+                hold: injection.fault.hold(),
+                duration: match injection.fault.hold() {
+                    Hold::Lasts => fault.inject.duration,
+                    Hold::Instant => injection.fault.proof_window(),
+                },
+                plan: plans.get(&wire.fault_id).cloned().unwrap_or_default(),
+                status: None,
+                revert_asked: None,
+            },
+        );
+    }
+    tracked
+}
+
+/// Takes in what agents said. Returns what went wrong; statuses of other injections are left out, and
+/// so is an answer about another target than was asked for: such an agent is not believed.
+pub(super) fn take_in(
+    tracked: &Shared,
+    answers: Answers<Vec<pb::InjectionStatus>>,
+) -> Vec<AgentError> {
+    let mut errors = Vec::new();
+    let mut items = lock(tracked);
+    for (node, answer) in answers {
+        match answer {
+            Ok(statuses) => {
+                for status in statuses {
+                    if let Some(item) = items.get_mut(&status.fault_id)
+                        && item.node == node
+                        && is_about(&status, item)
+                    {
+                        item.status = Some(status);
+                    }
+                }
+            }
+            Err(error) => errors.push(error),
+        }
+    }
+    errors
+}
+
+pub(super) fn is_about(status: &pb::InjectionStatus, item: &Tracked) -> bool {
+    let target = status.target.clone().map(Target::try_from);
+    let same = matches!(target, Some(Ok(target)) if target.to_string() == item.target);
+    same && status.kind == item.kind
+}
+
+pub(super) fn ids_by_node(tracked: &Shared, wanted: impl Fn(&Tracked) -> bool) -> ByNode<String> {
+    let mut by_node: ByNode<String> = BTreeMap::new();
+    for item in lock(tracked).values().filter(|item| wanted(item)) {
+        by_node.entry(item.node.clone()).or_default().push(item.id.clone());
+    }
+    by_node
+}
+
+pub(super) fn proof(item: &Tracked) -> Option<Proof> {
+    Proof::from_wire(item.status.as_ref()?.effect.as_ref()?.proof)
+}
+
+/// Reverted, and the kernel said so: a state alone that names residue beside it is not believed.
+pub(super) fn is_reverted(item: &Tracked) -> bool {
+    item.status.as_ref().is_some_and(|status| {
+        State::from_wire(status.state) == Some(State::Reverted) && status.residue.is_empty()
+    })
+}
+
+/// When the controller takes it back by itself.
+pub(super) fn ends_at(item: &Tracked, committed: Instant) -> Instant {
+    committed + item.duration
+}
+
+/// Whether its time is over: what happens at one instant is, as soon as that is proven.
+pub(super) fn is_over(item: &Tracked, committed: Instant, now: Instant) -> bool {
+    let settled = matches!(proof(item), Some(Proof::Proven | Proof::Failed));
+    (item.hold == Hold::Instant && settled) || now >= ends_at(item, committed)
+}
+
+pub(super) fn reason(wire: i32) -> String {
+    match RevertReason::from_wire(wire) {
+        None => "no reason was given",
+        Some(RevertReason::Asked) => "asked",
+        Some(RevertReason::Deadline) => "its deadline came",
+        Some(RevertReason::LeaseLost) => "its lease was not renewed",
+        Some(RevertReason::InjectFailed) => "it failed",
+        Some(RevertReason::Shutdown) => "its agent was told to end",
+        Some(RevertReason::Restarted) => "its agent was restarted",
+        Some(RevertReason::Halted) => "the node was halted",
+        Some(RevertReason::TargetGone) => "its target has gone",
+        Some(RevertReason::NeverCommitted) => "it was never committed",
+    }
+    .into()
+}
+
+pub(super) fn lock(tracked: &Shared) -> std::sync::MutexGuard<'_, BTreeMap<String, Tracked>> {
+    tracked.lock().unwrap_or_else(PoisonError::into_inner)
+}
