@@ -114,14 +114,14 @@ impl Overview {
 pub async fn ps(place: &Place) -> Overview {
     let (fleet, errors) = Fleet::connect_some(&place.agents(), &place.credentials()).await;
     let answers = fleet.list().await;
-    overview(&fleet, answers, errors, |state| state != Some(State::Reverted))
+    overview(&fleet, answers, &errors, |state| state != Some(State::Reverted))
 }
 
 /// Reverts everything everywhere, and has the agents refuse new injections until they are resumed.
 pub async fn halt(place: &Place, reason: &str) -> Overview {
     let (fleet, errors) = Fleet::connect_some(&place.agents(), &place.credentials()).await;
     let answers = fleet.halt(reason).await;
-    let mut overview = overview(&fleet, answers, errors, |_| true);
+    let mut overview = overview(&fleet, answers, &errors, |_| true);
     overview.halted = fleet
         .agents()
         .filter(|agent| {
@@ -143,7 +143,7 @@ pub async fn resume(place: &Place) -> Vec<String> {
 fn overview(
     fleet: &Fleet,
     answers: Answers<Vec<pb::InjectionStatus>>,
-    errors: Vec<AgentError>,
+    errors: &[AgentError],
     wanted: impl Fn(Option<State>) -> bool,
 ) -> Overview {
     let mut unreachable: Vec<String> = errors.iter().map(|e| one_line(e)).collect();
