@@ -1,1 +1,5 @@
-//! x
+//! The harness of the test rings: what tests stand on, written so that it does not share the mistakes
+//! of what it tests.
+
+pub mod fake_agent;
+pub mod pki;

@@ -1,0 +1,294 @@
+//! Agents for the sim ring: they speak the real protocol over real mutual TLS, touch no kernel, and
+//! are faulty on purpose.
+
+use std::{
+    collections::BTreeMap,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use faultline::place::AgentEndpoint;
+use faultline_proto::{fault::Fault, pb};
+use pb::agent_server::{Agent, AgentServer};
+use tokio::net::TcpListener;
+use tokio_stream::{Stream, wrappers::TcpListenerStream};
+use tonic::{
+    Request, Response, Status,
+    transport::{Certificate, Identity, Server, ServerTlsConfig},
+};
+
+use crate::pki::Authority;
+
+/// What is wrong with an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flaw {
+    /// Nothing.
+    None,
+    /// It refuses every Prepare that is not a dry run.
+    RefusesPrepare,
+    /// It refuses already to plan.
+    RefusesPlan,
+    /// Every answer takes so long.
+    Slow(Duration),
+    /// It takes the request to commit, and never answers.
+    HangsAtCommit,
+    /// It commits, and cannot prove any effect.
+    NoEffect,
+    /// It says that the effect is proven, of another target than it was asked for.
+    LiesAboutTarget,
+    /// It says that a fault is reverted, and names residue beside it.
+    LiesAboutResidue,
+    /// It forgets every fault as soon as it is committed, and answers nothing about it.
+    Forgets,
+    /// It loses faults to their lease right after the commit.
+    LosesLease,
+    /// It answers no Revert.
+    HangsAtRevert,
+    /// It cannot revert: stuck, with residue.
+    Stuck,
+}
+
+/// What an agent was asked.
+#[derive(Debug, Default)]
+pub struct Calls {
+    /// Prepares that were no dry runs.
+    pub prepares: AtomicU32,
+    /// Commits.
+    pub commits: AtomicU32,
+    /// Renewals.
+    pub renewals: AtomicU32,
+    /// Reverts.
+    pub reverts: AtomicU32,
+    /// When the last Commit took place there.
+    pub committed: Mutex<Option<Instant>>,
+}
+
+/// An agent that is running. It ends when this is dropped.
+#[derive(Debug)]
+pub struct FakeAgent {
+    /// How it is reached.
+    pub endpoint: AgentEndpoint,
+    /// What it was asked.
+    pub calls: Arc<Calls>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for FakeAgent {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl FakeAgent {
+    /// Starts an agent for `node`.
+    pub async fn start(authority: &Authority, node: &str, flaw: Flaw) -> anyhow::Result<Self> {
+        let pair = authority.agent(node)?;
+        let tls = ServerTlsConfig::new()
+            .identity(Identity::from_pem(pair.cert_pem, pair.key_pem))
+            .client_ca_root(Certificate::from_pem(authority.ca_pem()));
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let endpoint =
+            AgentEndpoint { node: node.into(), address: listener.local_addr()?.to_string() };
+        let calls = Arc::new(Calls::default());
+        let service = Service {
+            node: node.into(),
+            flaw,
+            begun: Instant::now(),
+            calls: Arc::clone(&calls),
+            held: Mutex::default(),
+        };
+        let server = Server::builder().tls_config(tls)?.add_service(AgentServer::new(service));
+        let task = tokio::spawn(async move {
+            drop(server.serve_with_incoming(TcpListenerStream::new(listener)).await);
+        });
+        Ok(Self { endpoint, calls, task })
+    }
+
+    /// How often a counter of [`Calls`] was hit.
+    pub fn count(counter: &AtomicU32) -> u32 {
+        counter.load(Ordering::SeqCst)
+    }
+}
+
+struct Service {
+    node: String,
+    flaw: Flaw,
+    begun: Instant,
+    calls: Arc<Calls>,
+    held: Mutex<BTreeMap<String, pb::InjectionStatus>>,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+impl Service {
+    fn now_ns(&self) -> u64 {
+        // Any beginning will do; not 0, which stands for "not yet".
+        u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX) + 1_000_000_000
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeMap<String, pb::InjectionStatus>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn answer<T>(&self, answer: T) -> Answer<T> {
+        if let Flaw::Slow(delay) = self.flaw {
+            tokio::time::sleep(delay).await;
+        }
+        Ok(Response::new(answer))
+    }
+
+    fn statuses(&self) -> Vec<pb::InjectionStatus> {
+        self.held().values().cloned().collect()
+    }
+}
+
+async fn hang() {
+    std::future::pending::<()>().await;
+}
+
+#[tonic::async_trait]
+impl Agent for Service {
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<pb::WatchResponse, Status>> + Send>>;
+
+    async fn describe(&self, _: Request<pb::DescribeRequest>) -> Answer<pb::DescribeResponse> {
+        let description = pb::DescribeResponse {
+            node: self.node.clone(),
+            boottime_ns: self.now_ns(),
+            ..pb::DescribeResponse::default()
+        };
+        self.answer(description).await
+    }
+
+    async fn prepare(&self, request: Request<pb::PrepareRequest>) -> Answer<pb::PrepareResponse> {
+        let request = request.into_inner();
+        if self.flaw == Flaw::RefusesPlan {
+            return Err(Status::failed_precondition("this node has no nf_tables: it is a fake"));
+        }
+        let prepared = request
+            .injections
+            .iter()
+            .map(|i| pb::Prepared { fault_id: i.fault_id.clone(), plan: "pretend".into() })
+            .collect();
+        if !request.dry_run {
+            self.calls.prepares.fetch_add(1, Ordering::SeqCst);
+            if self.flaw == Flaw::RefusesPrepare {
+                return Err(Status::failed_precondition("the disk is full, says the fake"));
+            }
+            for injection in request.injections {
+                let kind = injection.fault.and_then(|f| Fault::try_from(f).ok());
+                let status = pb::InjectionStatus {
+                    fault_id: injection.fault_id.clone(),
+                    run_id: request.run_id.clone(),
+                    kind: kind.map_or(String::new(), |f| f.kind().into()),
+                    target: injection.target,
+                    state: pb::State::Prepared.into(),
+                    deadline_boottime_ns: injection.deadline_boottime_ns,
+                    ..pb::InjectionStatus::default()
+                };
+                self.held().insert(injection.fault_id, status);
+            }
+        }
+        self.answer(pb::PrepareResponse { prepared, boottime_ns: self.now_ns() }).await
+    }
+
+    async fn commit(&self, request: Request<pb::CommitRequest>) -> Answer<pb::CommitResponse> {
+        let request = request.into_inner();
+        self.calls.commits.fetch_add(1, Ordering::SeqCst);
+        if self.flaw == Flaw::HangsAtCommit {
+            hang().await;
+        }
+        let wait = request.at_boottime_ns.saturating_sub(self.now_ns());
+        tokio::time::sleep(Duration::from_nanos(wait)).await;
+        *self.calls.committed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        let now = self.now_ns();
+        for id in &request.fault_ids {
+            if let Some(status) = self.held().get_mut(id) {
+                let proof = match self.flaw {
+                    Flaw::NoEffect => pb::Proof::Failed,
+                    _ => pb::Proof::Proven,
+                };
+                status.state = pb::State::Active.into();
+                status.committed_boottime_ns = now;
+                status.lease_end_boottime_ns = now + 1_000_000_000;
+                status.effect = Some(pb::Effect {
+                    proof: proof.into(),
+                    evidence: "so the fake says".into(),
+                    proven_boottime_ns: now,
+                });
+                if self.flaw == Flaw::LiesAboutTarget
+                    && let Some(target) = status.target.as_mut()
+                {
+                    target.pod_name = "somebody-else".into();
+                }
+            }
+        }
+        let injections = self.statuses();
+        match self.flaw {
+            Flaw::Forgets => self.held().clear(),
+            Flaw::LosesLease => {
+                for status in self.held().values_mut() {
+                    status.state = pb::State::Reverted.into();
+                    status.revert_reason = pb::RevertReason::LeaseLost.into();
+                    status.reverted_boottime_ns = now + 1;
+                }
+            }
+            _ => {}
+        }
+        self.answer(pb::CommitResponse { injections }).await
+    }
+
+    async fn renew(&self, _: Request<pb::RenewRequest>) -> Answer<pb::RenewResponse> {
+        self.calls.renewals.fetch_add(1, Ordering::SeqCst);
+        let injections = if self.flaw == Flaw::LosesLease { Vec::new() } else { self.statuses() };
+        self.answer(pb::RenewResponse { injections, boottime_ns: self.now_ns() }).await
+    }
+
+    async fn revert(&self, request: Request<pb::RevertRequest>) -> Answer<pb::RevertResponse> {
+        self.calls.reverts.fetch_add(1, Ordering::SeqCst);
+        if self.flaw == Flaw::HangsAtRevert {
+            hang().await;
+        }
+        let request = request.into_inner();
+        let now = self.now_ns();
+        for status in self.held().values_mut() {
+            let asked =
+                request.fault_ids.contains(&status.fault_id) || request.fault_ids.is_empty();
+            if !asked || status.reverted_boottime_ns > 0 {
+                continue;
+            }
+            status.reverted_boottime_ns = now;
+            status.revert_reason = pb::RevertReason::Asked.into();
+            status.state = pb::State::Reverted.into();
+            match self.flaw {
+                Flaw::LiesAboutResidue => status.residue = vec!["table inet faultline_x".into()],
+                Flaw::Stuck => {
+                    status.state = pb::State::Stuck.into();
+                    status.residue = vec!["table inet faultline_x".into()];
+                }
+                _ => {}
+            }
+        }
+        self.answer(pb::RevertResponse { injections: self.statuses() }).await
+    }
+
+    async fn list(&self, _: Request<pb::ListRequest>) -> Answer<pb::ListResponse> {
+        let injections = self.statuses();
+        self.answer(pb::ListResponse { injections, boottime_ns: self.now_ns() }).await
+    }
+
+    async fn watch(&self, _: Request<pb::WatchRequest>) -> Answer<Self::WatchStream> {
+        Err(Status::unimplemented("the fake has no watch"))
+    }
+
+    async fn halt(&self, _: Request<pb::HaltRequest>) -> Answer<pb::HaltResponse> {
+        self.answer(pb::HaltResponse { injections: self.statuses() }).await
+    }
+
+    async fn resume(&self, _: Request<pb::ResumeRequest>) -> Answer<pb::ResumeResponse> {
+        self.answer(pb::ResumeResponse {}).await
+    }
+}
