@@ -134,16 +134,15 @@ fn render_problem(renderer: &Renderer, source: &Source, problem: &Problem) -> St
     let place = Place::of(&source.text, problem.span);
     let expected = problem.expected.as_deref().map(normalize_untrusted_str);
     let help = problem.help.as_deref().map(normalize_untrusted_str);
-    let origin = Origin::path(source.name.as_str())
-        .line(problem.span.line)
-        .char_column(problem.span.column);
     let annotation = AnnotationKind::Primary.span(place.marked).label(expected.as_deref());
-    let snippet =
-        Snippet::source(place.line).line_start(problem.span.line).annotation(annotation);
-    let mut group = Level::ERROR
-        .primary_title(problem.message.as_str())
-        .element(origin)
-        .element(snippet);
+    let snippet = Snippet::source(place.line).line_start(problem.span.line).annotation(annotation);
+    let mut group = Group::with_title(Level::ERROR.primary_title(problem.message.as_str()));
+    if place.whole {
+        group = group.element(snippet.path(source.name.as_str()));
+    } else {
+        let origin = Origin::path(source.name.as_str()).line(problem.span.line);
+        group = group.element(origin.char_column(problem.span.column)).element(snippet);
+    }
     if let Some(help) = &help {
         group = group.element(Level::HELP.message(help.as_str()));
     }
@@ -154,6 +153,8 @@ fn render_problem(renderer: &Renderer, source: &Source, problem: &Problem) -> St
 struct Place<'a> {
     /// Of a very long line, the part around the mistake.
     line: &'a str,
+    /// Whether `line` has the beginning of the line, so that columns can be counted in it.
+    whole: bool,
     /// Bytes of `line`: at least one character, unless the line ends there.
     marked: Range<usize>,
 }
@@ -179,7 +180,7 @@ impl<'a> Place<'a> {
         let start = (start - shown_start).min(line.len());
         let end = end.saturating_sub(shown_start).min(line.len());
         let one = line.get(start..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
-        Self { line, marked: start..end.max(start + one) }
+        Self { line, whole: shown_start == line_start, marked: start..end.max(start + one) }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     node::{Node, Value, quote},
-    problem::{Problems, Span},
+    problem::{Problems, Span, nearest},
 };
 
 /// A mapping that is being decoded. Ask for every field it may have, then [`Fields::finish`].
@@ -13,6 +13,7 @@ pub struct Fields<'a> {
     entries: &'a [(Node, Node)],
     known: Vec<&'static str>,
     refused: Vec<&'static str>,
+    missing: Vec<&'static str>,
 }
 
 impl<'a> Fields<'a> {
@@ -21,7 +22,14 @@ impl<'a> Fields<'a> {
         let what = what.into();
         if let Value::Mapping(entries) = &node.value {
             let span = node.key.unwrap_or(node.span);
-            return Some(Self { what, span, entries, known: Vec::new(), refused: Vec::new() });
+            return Some(Self {
+                what,
+                span,
+                entries,
+                known: vec![],
+                refused: vec![],
+                missing: vec![],
+            });
         }
         let problem =
             problems.add(node.span, format!("{what} must be a mapping, found {}", node.describe()));
@@ -68,7 +76,7 @@ impl<'a> Fields<'a> {
         decode(self.node(name)?, problems)
     }
 
-    /// A field that must be there; its absence is reported.
+    /// A field that must be there; [`Fields::finish`] reports its absence.
     pub fn required<T>(
         &mut self,
         name: &'static str,
@@ -76,7 +84,7 @@ impl<'a> Fields<'a> {
         decode: impl FnOnce(&'a Node, &mut Problems) -> Option<T>,
     ) -> Option<T> {
         let Some(node) = self.node(name) else {
-            problems.add(self.span, format!("{} needs `{name}`", self.what));
+            self.missing.push(name);
             return None;
         };
         decode(node, problems)
@@ -90,7 +98,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Reports every field that was not asked for, with the nearest one that was.
+    /// Reports every field that was not asked for, with the nearest one that was, and every required
+    /// one that is not there, unless it is one of those nearest: then it was mistyped.
     pub fn finish(self, problems: &mut Problems) {
         self.finish_with(problems, |_| None);
     }
@@ -104,15 +113,20 @@ impl<'a> Fields<'a> {
             if self.known.contains(&name) || self.refused.contains(&name) {
                 continue;
             }
-            let missing = self.known.iter().filter(|known| self.key_span(known).is_none()).copied();
-            let help = hint(name).or_else(|| self.owner(index, name));
+            let absent: Vec<&str> =
+                self.known.iter().filter(|known| self.key_span(known).is_none()).copied().collect();
+            let meant = nearest(name, absent.iter().copied());
+            self.missing.retain(|missing| Some(*missing) != meant);
+            let help = meant
+                .map(|meant| format!("did you mean `{meant}`?"))
+                .or_else(|| hint(name))
+                .or_else(|| self.owner(index, name));
             let problem =
                 problems.add(key.span, format!("unknown field {} in {}", quote(name), self.what));
-            problem.expected(format!("expected one of: {}", self.known.join(", ")));
-            problem.suggest(name, missing);
-            if problem.help.is_none() {
-                problem.help = help;
-            }
+            problem.expected(format!("expected one of: {}", self.known.join(", "))).help = help;
+        }
+        for name in &self.missing {
+            problems.add(self.span, format!("{} needs `{name}`", self.what));
         }
     }
 
@@ -121,9 +135,12 @@ impl<'a> Fields<'a> {
         if name == "<<" {
             return Some("merging (`<<`) is not supported: write the fields out".into());
         }
-        let above = self.entries.get(..index)?.iter().rev().find(|(key, _)| {
-            key.as_text().is_some_and(|name| self.known.iter().any(|known| *known == name))
-        });
+        let above = self
+            .entries
+            .get(..index)?
+            .iter()
+            .rev()
+            .find(|(key, _)| key.as_text().is_some_and(|name| self.known.contains(&name)));
         let (owner, _) = above.filter(|(_, value)| value.is_null())?;
         let owner = owner.as_text()?;
         Some(format!("if {} belongs to `{owner}`, indent it further than `{owner}`", quote(name)))

@@ -8,8 +8,14 @@ use super::{
     problem::{Problems, Span},
 };
 
-/// Reports the mistake at which the parser stopped.
-pub(super) fn explain(text: &str, error: &ScanError, problems: &mut Problems) {
+/// Reports the mistake at which the parser stopped. `bracket` is the innermost that
+/// is still open, and what closes it.
+pub(super) fn explain(
+    text: &str,
+    error: &ScanError,
+    bracket: Option<(Span, char)>,
+    problems: &mut Problems,
+) {
     let info = error.info();
     let marker = error.marker();
     let at = Span {
@@ -29,6 +35,16 @@ pub(super) fn explain(text: &str, error: &ScanError, problems: &mut Problems) {
             .add(tab, "a tab in the indentation")
             .expected("expected spaces")
             .help("YAML is indented with spaces only");
+        return;
+    }
+    let in_brackets = ["flow", "':' indicator", "node content", "mapping values", "end of plain"];
+    if in_brackets.iter().any(|part| info.contains(part))
+        && let Some((bracket, closing)) = bracket.filter(|(span, _)| span.line < at.line)
+    {
+        let bracket = Span { end: bracket.start + 1, ..bracket };
+        problems
+            .add(bracket, "this bracket is not closed")
+            .expected(format!("expected `{closing}` before line {}", at.line));
         return;
     }
     let (at, message) = match info {
@@ -68,7 +84,7 @@ fn advice(info: &str, line: &str, column: usize) -> Option<String> {
         return Some("this line is indented like none of those before it".into());
     }
     if says("flow sequence") || says("flow mapping") {
-        return Some("a `[` or `{` before this is not closed".into());
+        return Some("a value with `,`, `:`, `[` or `{` in it needs quotes inside brackets".into());
     }
     if says("quoted scalar") && says("indentation") || says("unexpected end of stream") {
         return Some("a quote before this is not closed".into());
@@ -82,6 +98,9 @@ fn advice(info: &str, line: &str, column: usize) -> Option<String> {
     if says("sequence entries are not allowed") {
         return Some("a list begins on the line after its name".into());
     }
+    if says("trailing content") {
+        return Some("a quote ends the value: put all of it in quotes, or none".into());
+    }
     if says("unknown escape") {
         return Some("write it in single quotes, where `\\` is only itself".into());
     }
@@ -91,18 +110,15 @@ fn advice(info: &str, line: &str, column: usize) -> Option<String> {
     None
 }
 
-/// The first tab before the text of a line, or of the line after it.
+/// The first tab before the text of a line or of its neighbours: the parser may have noticed early
+/// or late.
 fn tab_in_indentation(text: &str, line: usize) -> Option<Span> {
     let mut start = 0;
-    for (index, content) in text.split_inclusive('\n').enumerate() {
+    for (index, content) in text.split_inclusive('\n').enumerate().take(line + 1) {
         let number = index + 1;
-        if number > line + 1 {
-            return None;
-        }
         let indentation = content.chars().take_while(|c| *c == ' ' || *c == '\t');
-        let blank = content.trim().is_empty();
-        if number >= line
-            && !blank
+        if number + 1 >= line
+            && !content.trim().is_empty()
             && let Some(tab) = indentation.clone().position(|c| c == '\t')
         {
             let end = start + indentation.count();
@@ -143,8 +159,9 @@ mod tests {
             ("a:\n  - x: 1\n   y: 2\n", (3, 4), "'-' indicator", "indented like none"),
             ("a:\n\tb: 1\n", (2, 1), "a tab in the indentation", "spaces only"),
             ("a: 1\n\tb: 2\n", (2, 1), "a tab in the indentation", "spaces only"),
+            ("\ta: [1]\r\nb: 2\r\n", (1, 1), "a tab in the indentation", "spaces only"),
             ("s: >= 99%\n", (1, 4), "block scalar", "needs quotes: \">= 99%\""),
-            ("a: [1, 2\n", (2, 1), "flow sequence", "not closed"),
+            ("a: 'c' d\n", (1, 8), "trailing content", "all of it in quotes"),
             ("a: 'x\nb: 2\n", (1, 4), "quoted scalar", "not closed"),
             ("a: 1\n\n  # c\nb\nc: 2\n", (4, 1), "without `name: value`", "a space"),
             ("a: @x\n", (1, 4), "unexpected character", "needs quotes"),
@@ -154,7 +171,19 @@ mod tests {
             let [problem] = problems.as_slice() else { panic!("{text:?}: {problems:#?}") };
             assert_eq!((problem.span.line, problem.span.column), place, "{text:?} {problem:?}");
             assert!(problem.message.contains(message), "{text:?} {problem:?}");
-            assert!(problem.help.as_ref().is_some_and(|h| h.contains(help)), "{text:?} {problem:?}");
+            assert!(
+                problem.help.as_ref().is_some_and(|h| h.contains(help)),
+                "{text:?} {problem:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_bracket_that_is_not_closed_is_told_where_it_was_opened() {
+        for text in ["a: [1, 2\n", "a: [1, 2\nb: c\n", "a: [{}, [1],\n"] {
+            let problems = parse(text).expect_err(text).into_sorted();
+            assert_eq!(problems[0].message, "this bracket is not closed", "{text:?}");
+            assert_eq!((problems[0].span.line, problems[0].span.column), (1, 4), "{text:?}");
         }
     }
 }

@@ -124,7 +124,9 @@ pub fn parse(text: &str) -> Result<Vec<Node>, Problems> {
                 }
             }
             Err(error) => {
-                grammar::explain(text, &error, &mut builder.problems);
+                let bracket = builder.open.last().filter(|open| !open.is_block());
+                let bracket = bracket.map(|open| (open.span, if open.mapping { '}' } else { ']' }));
+                grammar::explain(text, &error, bracket, &mut builder.problems);
                 return Err(builder.problems);
             }
         }
@@ -152,6 +154,13 @@ struct Open {
     anchor: usize,
     mapping: bool,
     children: Vec<Node>,
+}
+
+impl Open {
+    /// Whether it is written by indentation: a `[` or `{` is wider than nothing.
+    fn is_block(&self) -> bool {
+        self.span.end == self.span.start
+    }
 }
 
 #[derive(Default)]
@@ -211,11 +220,9 @@ impl Builder {
 
     fn end(&mut self, end: Span) -> Result<(), (Span, String)> {
         let Some(open) = self.open.pop() else { return Ok(()) };
-        // The end of a block is only known to the parser where the next thing begins; `[` and `{`
-        // are wider than nothing, and end at their bracket.
-        let block = open.span.end == open.span.start;
+        // The end of a block is only known to the parser where the next thing begins.
         let last = open.children.last().map_or(open.span.start, |child| child.span.end);
-        let span = Span { end: if block { last } else { end.end }, ..open.span };
+        let span = Span { end: if open.is_block() { last } else { end.end }, ..open.span };
         let value = if open.mapping {
             Value::Mapping(self.pairs(open.children))
         } else {
@@ -315,7 +322,7 @@ mod tests {
         let mut bomb = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
         for i in 1..9 {
             let refs = vec![format!("*a{}", i - 1); 10].join(",");
-            bomb.push_str(&format!("a{i}: &a{i} [{refs}]\n"));
+            bomb += &format!("a{i}: &a{i} [{refs}]\n");
         }
         assert!(first_problem(&bomb).contains("more than 200000 values"));
     }
@@ -325,7 +332,7 @@ mod tests {
         let deep = first_problem(&"[".repeat(1 << 20));
         assert!(deep.contains("nested more than 32 levels"), "{deep}");
         assert_eq!(first_problem("a: 1\na: 2\n"), "2:1 `a` stands twice in this mapping");
-        assert!(first_problem("a: [1, 2\n").contains("not YAML"));
+        assert!(first_problem("a: [1, 2\n").contains("not closed"));
         assert!(first_problem(&"x".repeat(5 << 20)).contains("larger than 4MiB"));
     }
 }

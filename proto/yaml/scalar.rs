@@ -81,7 +81,8 @@ pub fn duration(
 ) -> impl Fn(&Node, &mut Problems) -> Option<Duration> {
     move |node, problems| {
         let before = problems.len();
-        let found = quantity(node, problems, &range, units::parse_duration, units::duration);
+        let found =
+            quantity(node, "a duration", problems, &range, units::parse_duration, units::duration);
         if problems.len() > before
             && let Some(meant) = node.as_text().and_then(meant_duration)
         {
@@ -95,12 +96,14 @@ pub fn duration(
 
 /// A size in bytes, in a range.
 pub fn size(range: RangeInclusive<u64>) -> impl Fn(&Node, &mut Problems) -> Option<u64> {
-    move |node, problems| quantity(node, problems, &range, units::parse_size, units::size)
+    move |node, problems| quantity(node, "a size", problems, &range, units::parse_size, units::size)
 }
 
 /// Hundredths of a percent, in a range.
 pub fn percent(range: RangeInclusive<u32>) -> impl Fn(&Node, &mut Problems) -> Option<u32> {
-    move |node, problems| quantity(node, problems, &range, units::parse_percent, units::percent)
+    move |node, problems| {
+        quantity(node, "a percentage", problems, &range, units::parse_percent, units::percent)
+    }
 }
 
 /// One of some words.
@@ -154,6 +157,7 @@ fn meant_duration(text: &str) -> Option<String> {
 
 fn quantity<T: PartialOrd + Copy, S: Display>(
     node: &Node,
+    what: &str,
     problems: &mut Problems,
     range: &RangeInclusive<T>,
     parse: impl Fn(&str) -> Result<T, String>,
@@ -167,7 +171,7 @@ fn quantity<T: PartialOrd + Copy, S: Display>(
         }
         Err(expected) => {
             let found = match node.as_text() {
-                Some(_) => format!("{} cannot be read here", node.describe()),
+                Some(_) => format!("{} is not {what}", node.describe()),
                 None => format!("found {}", node.describe()),
             };
             problems.add(node.span, found).expected(expected);

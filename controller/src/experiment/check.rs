@@ -50,11 +50,10 @@ fn used<'a>(parts: &Parts<'a>) -> Vec<&'a Spanned<String>> {
         Step::Wait(_) => &[],
     });
     let by_faults = injects.flat_map(|inject: &Inject| inject.spec.targets());
-    let by_probes =
-        parts.probes.unwrap_or_default().iter().filter_map(|probe| match &probe.kind {
-            ProbeKind::Exec { target, .. } => Some(target),
-            ProbeKind::Http { .. } | ProbeKind::Tcp { .. } => None,
-        });
+    let by_probes = parts.probes.unwrap_or_default().iter().filter_map(|probe| match &probe.kind {
+        ProbeKind::Exec { target, .. } => Some(target),
+        ProbeKind::Http { .. } | ProbeKind::Tcp { .. } => None,
+    });
     by_faults.chain(by_probes).collect()
 }
 
@@ -91,7 +90,8 @@ fn in_sandbox(
             })
     });
     if !matches {
-        let mut pods: Vec<String> = sandbox.pods.iter().flat_map(super::SandboxPod::names).collect();
+        let mut pods: Vec<String> =
+            sandbox.pods.iter().flat_map(super::SandboxPod::names).collect();
         pods.truncate(10);
         problems
             .add(

@@ -15,7 +15,14 @@ use super::{
 
 /// The fields of `spec`, for whoever wrote one of them beside it.
 const SPEC_FIELDS: [&str; 9] = [
-    "hypothesis", "seed", "lease", "targets", "probes", "method", "blastRadius", "sandbox",
+    "hypothesis",
+    "seed",
+    "lease",
+    "targets",
+    "probes",
+    "method",
+    "blastRadius",
+    "sandbox",
     "stopConditions",
 ];
 
@@ -35,9 +42,10 @@ pub(super) fn decode(document: &Node, problems: &mut Problems) -> Decoded {
         return nothing;
     };
     let version = fields.required("apiVersion", problems, |node, problems| {
-        exactly(node, API_VERSION, problems)
+        Some(exactly(node, API_VERSION, problems))
     });
-    let kind = fields.required("kind", problems, |node, problems| exactly(node, KIND, problems));
+    let kind =
+        fields.required("kind", problems, |node, problems| Some(exactly(node, KIND, problems)));
     // Something else entirely: what the rest of it lacks is of no interest.
     if version == Some(Is::Other) || kind == Some(Is::Other) {
         return nothing;
@@ -66,16 +74,16 @@ enum Is {
     Other,
 }
 
-fn exactly(node: &Node, expected: &'static str, problems: &mut Problems) -> Option<Is> {
+fn exactly(node: &Node, expected: &'static str, problems: &mut Problems) -> Is {
     let text = node.as_text().unwrap_or_default();
     if text == expected {
-        return Some(Is::It);
+        return Is::It;
     }
     let problem = problems.add(node.span, format!("found {}", node.describe()));
     problem.expected(format!("expected {expected}")).suggest(text, [expected]);
     let group = expected.split('/').next().unwrap_or_default();
     let near = problem.help.is_some() || text.starts_with(group);
-    Some(if near { Is::Mistyped } else { Is::Other })
+    if near { Is::Mistyped } else { Is::Other }
 }
 
 fn decode_metadata(node: &Node, problems: &mut Problems) -> Option<Spanned<String>> {

@@ -135,7 +135,12 @@ impl Loader {
                     .help("examples/quickstart.yaml is one to begin with");
             }
             for document in written {
+                let before = problems.len();
                 let decoded = decode::decode(document, &mut problems);
+                // A decoder that gives up without a word would let an experiment vanish.
+                if decoded.experiment.is_none() && problems.len() == before {
+                    problems.add(document.span, "this experiment cannot be read");
+                }
                 self.keep(decoded, &source, &mut problems);
             }
         }
@@ -182,8 +187,7 @@ enum Text {
 /// Reads a file, but no more of it than may be parsed.
 fn read(path: &Path) -> Result<Text, FileError> {
     let standard_input = path == Path::new("-");
-    let name =
-        if standard_input { "<standard input>".into() } else { path.display().to_string() };
+    let name = if standard_input { "<standard input>".into() } else { path.display().to_string() };
     let unreadable = |error: io::Error| {
         let help = match error.kind() {
             io::ErrorKind::NotFound => similar_file(path),

@@ -61,10 +61,8 @@ fn decode_inject(
     problems: &mut Problems,
 ) -> Option<Inject> {
     let before = problems.len();
-    let written: Vec<(&'static str, Span)> = KINDS
-        .iter()
-        .filter_map(|kind| Some((kind.name, fields.key_span(kind.name)?)))
-        .collect();
+    let written: Vec<(&'static str, Span)> =
+        KINDS.iter().filter_map(|kind| Some((kind.name, fields.key_span(kind.name)?))).collect();
     for name in ["every", "jitter", "repeat"] {
         let why = "repeating a step comes later; `kill` has an `every` of its own";
         fields.refused(name, problems, why);

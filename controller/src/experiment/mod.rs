@@ -232,7 +232,7 @@ pub struct BlastRadius {
 }
 
 /// What the sandbox is made of.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SandboxSpec {
     /// How many nodes: `node1`, `node2`, …; the command line may say otherwise.
     pub nodes: u32,
@@ -243,7 +243,7 @@ pub struct SandboxSpec {
 }
 
 /// A pod of the sandbox, or several alike.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SandboxPod {
     /// Its name; with replicas, `NAME-1`, `NAME-2`, …
     pub name: String,

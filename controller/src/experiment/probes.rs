@@ -175,11 +175,7 @@ pub(super) fn decode_command(node: &Node, problems: &mut Problems) -> Option<Vec
     Some(command)
 }
 
-fn decode_tolerance(
-    node: &Node,
-    name: &'static str,
-    problems: &mut Problems,
-) -> Option<Tolerance> {
+fn decode_tolerance(node: &Node, name: &'static str, problems: &mut Problems) -> Option<Tolerance> {
     if let Some(text) = node.as_text() {
         problems
             .add(node.span, format!("{name} must be a mapping, found {}", node.describe()))

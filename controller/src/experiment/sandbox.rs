@@ -35,6 +35,32 @@ impl SandboxSpec {
             restart_agents_after: Some(AGENT_RESTART_DEFAULT),
         }
     }
+
+    /// The sandbox to build: the experiment's own or the default one, with as many nodes as the
+    /// command line says where it says.
+    ///
+    /// # Errors
+    /// When a pod is on a node that there would not be: a sentence for a person.
+    pub fn resolve(own: Option<&Self>, nodes: Option<u32>) -> Result<Self, String> {
+        let own = own.cloned().unwrap_or_default();
+        let Some(nodes) = nodes.filter(|nodes| *nodes != own.nodes) else { return Ok(own) };
+        if own.pods == Self::echo(own.nodes).pods {
+            let restart_agents_after = own.restart_agents_after;
+            return Ok(Self { restart_agents_after, ..Self::echo(nodes) });
+        }
+        let names = node_names(nodes);
+        for pod in &own.pods {
+            if let Some(node) = &pod.node
+                && !names.contains(&node.value)
+            {
+                return Err(format!(
+                    "the pod `{}` is to run on {}, and a sandbox of {nodes} nodes has none of that name",
+                    pod.name, node.value
+                ));
+            }
+        }
+        Ok(Self { nodes, ..own })
+    }
 }
 
 impl Default for SandboxSpec {

@@ -227,15 +227,13 @@ fn decode_leader(node: &Node, problems: &mut Problems) -> Option<(String, String
     let mut fields = Fields::open(node, "leader", problems)?;
     let label = fields.required("label", problems, |node, problems| {
         let pair = node.as_text().and_then(|text| text.split_once('='));
-        match pair.filter(|(name, value)| is_label_name(name) && is_label_value(value)) {
-            Some((name, value)) => Some((name.to_owned(), value.to_owned())),
-            None => {
-                problems
-                    .add(node.span, format!("{} is not a label", node.describe()))
-                    .expected("expected NAME=VALUE, such as role=primary");
-                None
-            }
+        let pair = pair.filter(|(name, value)| is_label_name(name) && is_label_value(value));
+        if pair.is_none() {
+            problems
+                .add(node.span, format!("{} is not a label", node.describe()))
+                .expected("expected NAME=VALUE, such as role=primary");
         }
+        pair.map(|(name, value)| (name.to_owned(), value.to_owned()))
     });
     fields.finish(problems);
     label
