@@ -5,6 +5,7 @@
 //! `faultline-proto`, what it does is the agent's.
 
 pub mod cli;
+pub mod diagnostics;
 
 pub mod experiment;
 pub mod place;

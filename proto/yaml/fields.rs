@@ -1,34 +1,57 @@
 //! Decoding one mapping: every field asked for is known, everything else is a mistake.
 
 use super::{
-    node::{Node, Value},
-    problem::{Problems, Span},
+    node::{Node, Value, quote},
+    problem::{Problems, Span, nearest},
 };
 
 /// A mapping that is being decoded. Ask for every field it may have, then [`Fields::finish`].
 #[derive(Debug)]
 pub struct Fields<'a> {
-    what: &'static str,
+    what: String,
     span: Span,
     entries: &'a [(Node, Node)],
     known: Vec<&'static str>,
+    refused: Vec<&'static str>,
+    missing: Vec<&'static str>,
 }
 
 impl<'a> Fields<'a> {
     /// Opens `node`, which should be the mapping that `what` is written as.
-    pub fn open(node: &'a Node, what: &'static str, problems: &mut Problems) -> Option<Self> {
+    pub fn open(node: &'a Node, what: impl Into<String>, problems: &mut Problems) -> Option<Self> {
+        let what = what.into();
         if let Value::Mapping(entries) = &node.value {
-            return Some(Self { what, span: node.span, entries, known: Vec::new() });
+            let span = node.key.unwrap_or(node.span);
+            return Some(Self {
+                what,
+                span,
+                entries,
+                known: vec![],
+                refused: vec![],
+                missing: vec![],
+            });
         }
-        problems
-            .add(node.span, format!("{what} must be a mapping, found {}", node.describe()))
-            .expected("expected `name: value` lines, indented below");
+        let problem =
+            problems.add(node.span, format!("{what} must be a mapping, found {}", node.describe()));
+        problem.expected(if node.is_null() && node.key.is_some() {
+            "expected `name: value` lines below, indented further than this"
+        } else {
+            "expected `name: value` lines"
+        });
+        if let Some(name) = node.as_text().and_then(glued_name) {
+            problem.help(format!("a space is needed after `{name}:`"));
+        }
         None
     }
 
-    /// Where the mapping stands.
+    /// Where the mapping's key stands, or the mapping itself where it has none.
     pub fn span(&self) -> Span {
         self.span
+    }
+
+    /// The names that are written, and where.
+    pub fn keys(&self) -> impl Iterator<Item = (&'a str, Span)> + use<'a> {
+        self.entries.iter().filter_map(|(key, _)| Some((key.as_text()?, key.span)))
     }
 
     /// The node of a field, if it is there.
@@ -53,7 +76,7 @@ impl<'a> Fields<'a> {
         decode(self.node(name)?, problems)
     }
 
-    /// A field that must be there; its absence is reported.
+    /// A field that must be there; [`Fields::finish`] reports its absence.
     pub fn required<T>(
         &mut self,
         name: &'static str,
@@ -61,32 +84,72 @@ impl<'a> Fields<'a> {
         decode: impl FnOnce(&'a Node, &mut Problems) -> Option<T>,
     ) -> Option<T> {
         let Some(node) = self.node(name) else {
-            problems.add(self.span, format!("{} needs `{name}`", self.what));
+            self.missing.push(name);
             return None;
         };
         decode(node, problems)
     }
 
-    /// Reports every field that was not asked for, with the nearest one that was.
-    pub fn finish(self, problems: &mut Problems) {
-        let missing: Vec<&str> = self
-            .known
-            .iter()
-            .filter(|name| !self.entries.iter().any(|(key, _)| key.as_text() == Some(**name)))
-            .copied()
-            .collect();
-        for (key, _) in self.entries {
-            let Some(name) = key.as_text() else { continue };
-            if self.known.contains(&name) {
-                continue;
-            }
-            let mut known = self.known.clone();
-            known.sort_unstable();
-            known.dedup();
-            problems
-                .add(key.span, format!("unknown field `{name}` in {}", self.what))
-                .expected(format!("expected one of: {}", known.join(", ")))
-                .suggest(name, missing.iter().copied());
+    /// A field that people have reason to expect but that is not to be had: `why` says so.
+    pub fn refused(&mut self, name: &'static str, problems: &mut Problems, why: &str) {
+        if let Some(span) = self.key_span(name) {
+            self.refused.push(name);
+            problems.add(span, format!("`{name}` is not in this version")).expected(why);
         }
     }
+
+    /// Reports every field that was not asked for, with the nearest one that was, and every required
+    /// one that is not there, unless it is one of those nearest: then it was mistyped.
+    pub fn finish(self, problems: &mut Problems) {
+        self.finish_with(problems, |_| None);
+    }
+
+    /// As [`Fields::finish`]; where no name is near, `hint` may know where a field belongs.
+    pub fn finish_with(mut self, problems: &mut Problems, hint: impl Fn(&str) -> Option<String>) {
+        self.known.sort_unstable();
+        self.known.dedup();
+        for (index, (key, _)) in self.entries.iter().enumerate() {
+            let Some(name) = key.as_text() else { continue };
+            if self.known.contains(&name) || self.refused.contains(&name) {
+                continue;
+            }
+            let absent: Vec<&str> =
+                self.known.iter().filter(|known| self.key_span(known).is_none()).copied().collect();
+            let meant = nearest(name, absent.iter().copied());
+            self.missing.retain(|missing| Some(*missing) != meant);
+            let help = meant
+                .map(|meant| format!("did you mean `{meant}`?"))
+                .or_else(|| hint(name))
+                .or_else(|| self.owner(index, name));
+            let problem =
+                problems.add(key.span, format!("unknown field {} in {}", quote(name), self.what));
+            problem.expected(format!("expected one of: {}", self.known.join(", "))).help = help;
+        }
+        for name in &self.missing {
+            problems.add(self.span, format!("{} needs `{name}`", self.what));
+        }
+    }
+
+    /// That an unknown field probably belongs to a field above it that has nothing.
+    fn owner(&self, index: usize, name: &str) -> Option<String> {
+        if name == "<<" {
+            return Some("merging (`<<`) is not supported: write the fields out".into());
+        }
+        let above = self
+            .entries
+            .get(..index)?
+            .iter()
+            .rev()
+            .find(|(key, _)| key.as_text().is_some_and(|name| self.known.contains(&name)));
+        let (owner, _) = above.filter(|(_, value)| value.is_null())?;
+        let owner = owner.as_text()?;
+        Some(format!("if {} belongs to `{owner}`, indent it further than `{owner}`", quote(name)))
+    }
+}
+
+/// The name in `name:value`, which is a text to YAML and not what was meant.
+fn glued_name(text: &str) -> Option<&str> {
+    let (name, rest) = text.split_once(':')?;
+    let is_name = name.bytes().all(|b| b.is_ascii_alphanumeric());
+    (is_name && !name.is_empty() && !rest.starts_with("//")).then_some(name)
 }

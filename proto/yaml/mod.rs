@@ -5,11 +5,12 @@
 //! that no file can exhaust the reader. The grammar itself is saphyr-parser's.
 
 mod fields;
+mod grammar;
 mod node;
 mod problem;
 mod scalar;
 
 pub use fields::Fields;
-pub use node::{Node, Source, Value, parse};
+pub use node::{Node, SOURCE_BYTES_MAX, Source, Value, parse, quote};
 pub use problem::{Problem, Problems, Span, Spanned, nearest};
-pub use scalar::{cidr, count, duration, name, one_of, percent, size, text};
+pub use scalar::{cidr, count, duration, list, name, one_of, percent, size, text};

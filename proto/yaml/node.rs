@@ -4,10 +4,13 @@ use std::collections::{HashMap, VecDeque};
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
-use super::problem::{Problems, Span};
+use super::{
+    grammar,
+    problem::{Problems, Span},
+};
 
 /// The largest source that is read.
-const SOURCE_BYTES_MAX: usize = 4 << 20;
+pub const SOURCE_BYTES_MAX: usize = 4 << 20;
 /// How deep mappings and sequences may nest.
 const DEPTH_MAX: usize = 32;
 /// How many nodes a source may have, those that aliases repeat included.
@@ -25,8 +28,10 @@ pub struct Source {
 /// A value and where it was written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
-    /// Where it stands.
+    /// Where it stands; for nothing (`key:` alone), where its key does.
     pub span: Span,
+    /// Where its key stands, if it is a value of a mapping.
+    pub key: Option<Span>,
     /// What it is.
     pub value: Value,
 }
@@ -52,10 +57,8 @@ impl Node {
     pub fn describe(&self) -> String {
         match &self.value {
             Value::Scalar { text, plain: true } if is_null(text) => "nothing".into(),
-            Value::Scalar { text, .. } if text.chars().count() > 40 => {
-                format!("`{}…`", text.chars().take(40).collect::<String>())
-            }
-            Value::Scalar { text, .. } => format!("`{text}`"),
+            Value::Scalar { text, .. } if text.is_empty() => "an empty text".into(),
+            Value::Scalar { text, .. } => quote(text),
             Value::Sequence(_) => "a list".into(),
             Value::Mapping(_) => "a mapping".into(),
         }
@@ -85,6 +88,16 @@ impl Node {
     }
 }
 
+/// `text` in backticks, on one line and not too long for a message.
+pub fn quote(text: &str) -> String {
+    let mut shown: String =
+        text.chars().take(40).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if text.chars().count() > 40 {
+        shown.push('…');
+    }
+    format!("`{shown}`")
+}
+
 fn is_null(text: &str) -> bool {
     matches!(text, "" | "~" | "null" | "Null" | "NULL")
 }
@@ -103,30 +116,26 @@ pub fn parse(text: &str) -> Result<Vec<Node>, Problems> {
     }
     let mut builder = Builder::default();
     for event in Parser::new_from_str(text) {
-        let result = match event {
-            Ok((event, span)) => builder.take(event, convert(span)),
-            Err(error) => {
-                let at = *error.marker();
-                let span = convert(saphyr_parser::Span::new(at, at));
-                Err((
-                    span,
-                    match error.info() {
-                        // The scanner looks ahead, and has a limit of its own.
-                        "recursion limit exceeded" => too_deep(),
-                        info => format!("not YAML: {info}"),
-                    },
-                ))
+        match event {
+            Ok((event, span)) => {
+                if let Err((span, message)) = builder.take(event, convert(span)) {
+                    builder.problems.add(span, message);
+                    return Err(builder.problems);
+                }
             }
-        };
-        if let Err((span, message)) = result {
-            builder.problems.add(span, message);
-            return Err(builder.problems);
+            Err(error) => {
+                let bracket = builder.open.last().filter(|open| !open.is_block());
+                let bracket = bracket.map(|open| (open.span, if open.mapping { '}' } else { ']' }));
+                grammar::explain(text, &error, bracket, &mut builder.problems);
+                return Err(builder.problems);
+            }
         }
     }
     if builder.problems.is_empty() { Ok(builder.documents) } else { Err(builder.problems) }
 }
 
-fn too_deep() -> String {
+/// What is said of a source that nests too deep, by whichever limit it was found.
+pub(super) fn too_deep() -> String {
     format!("nested more than {DEPTH_MAX} levels deep")
 }
 
@@ -147,6 +156,13 @@ struct Open {
     children: Vec<Node>,
 }
 
+impl Open {
+    /// Whether it is written by indentation: a `[` or `{` is wider than nothing.
+    fn is_block(&self) -> bool {
+        self.span.end == self.span.start
+    }
+}
+
 #[derive(Default)]
 struct Builder {
     documents: Vec<Node>,
@@ -159,10 +175,11 @@ struct Builder {
 impl Builder {
     fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), (Span, String)> {
         match event {
-            Event::Scalar(text, style, anchor, _tag) => {
+            Event::Scalar(text, style, anchor, tag) => {
+                self.refuse_tag(span, tag.is_some());
                 let plain = style == ScalarStyle::Plain;
                 let value = Value::Scalar { text: text.into_owned(), plain };
-                self.close(Node { span, value }, anchor)
+                self.close(Node { span, key: None, value }, anchor)
             }
             Event::Alias(anchor) => {
                 let Some((node, size)) = self.anchors.get(&anchor).cloned() else {
@@ -171,10 +188,25 @@ impl Builder {
                 self.nodes += size;
                 self.close(Node { span, ..node }, 0)
             }
-            Event::SequenceStart(anchor, _) => self.begin(span, anchor, false),
-            Event::MappingStart(anchor, _) => self.begin(span, anchor, true),
+            Event::SequenceStart(anchor, tag) => {
+                self.refuse_tag(span, tag.is_some());
+                self.begin(span, anchor, false)
+            }
+            Event::MappingStart(anchor, tag) => {
+                self.refuse_tag(span, tag.is_some());
+                self.begin(span, anchor, true)
+            }
             Event::SequenceEnd | Event::MappingEnd => self.end(span),
             _ => Ok(()),
+        }
+    }
+
+    /// A tag asks for a type of its own; ignoring it would change what was meant.
+    fn refuse_tag(&mut self, span: Span, tagged: bool) {
+        if tagged {
+            self.problems
+                .add(span, "a tag (`!…`) means nothing here")
+                .help("write the value without it");
         }
     }
 
@@ -188,13 +220,15 @@ impl Builder {
 
     fn end(&mut self, end: Span) -> Result<(), (Span, String)> {
         let Some(open) = self.open.pop() else { return Ok(()) };
-        let span = Span { end: end.end.max(open.span.start), ..open.span };
+        // The end of a block is only known to the parser where the next thing begins.
+        let last = open.children.last().map_or(open.span.start, |child| child.span.end);
+        let span = Span { end: if open.is_block() { last } else { end.end }, ..open.span };
         let value = if open.mapping {
             Value::Mapping(self.pairs(open.children))
         } else {
             Value::Sequence(open.children)
         };
-        self.close(Node { span, value }, open.anchor)
+        self.close(Node { span, key: None, value }, open.anchor)
     }
 
     /// Pairs up keys and values, and reports keys that are no scalars or stand twice.
@@ -202,7 +236,7 @@ impl Builder {
         let mut children = VecDeque::from(children);
         let mut pairs: Vec<(Node, Node)> = Vec::with_capacity(children.len() / 2);
         let mut lines: HashMap<String, usize> = HashMap::new();
-        while let (Some(key), Some(value)) = (children.pop_front(), children.pop_front()) {
+        while let (Some(key), Some(mut value)) = (children.pop_front(), children.pop_front()) {
             let Some(name) = key.as_text() else {
                 let found = key.describe();
                 self.problems.add(key.span, format!("a key must be a name, found {found}"));
@@ -210,9 +244,13 @@ impl Builder {
             };
             if let Some(line) = lines.insert(name.to_owned(), key.span.line) {
                 self.problems
-                    .add(key.span, format!("`{name}` stands twice in this mapping"))
+                    .add(key.span, format!("{} stands twice in this mapping", quote(name)))
                     .expected(format!("it was set in line {line} already"));
                 continue;
+            }
+            value.key = Some(key.span);
+            if value.span.start == value.span.end {
+                value.span = key.span;
             }
             pairs.push((key, value));
         }
@@ -256,13 +294,22 @@ mod tests {
 
     #[test]
     fn nodes_know_where_they_stand() {
-        let documents = parse("a: 1\nb:\n  - x\n  - 'y'\n---\nc: 2\n").expect("valid");
+        let documents = parse("a: 1\nb:\n  - x\n  - 'y'\n---\nc: 2\nd:\n").expect("valid");
         assert_eq!(documents.len(), 2);
         let Some(Node { value: Value::Sequence(items), .. }) = documents[0].get("b") else {
             panic!("b is a list")
         };
         assert_eq!((items[1].span.line, items[1].span.column), (4, 5));
         assert_eq!(items[1].value, Value::Scalar { text: "y".into(), plain: false });
+        assert_eq!((documents[0].span.start, documents[0].span.end), (0, 21), "ends with its last");
+        let nothing = documents[1].get("d").expect("d is there");
+        assert!(nothing.is_null());
+        assert_eq!((nothing.span.line, nothing.span.column), (7, 1), "nothing stands at its key");
+    }
+
+    #[test]
+    fn tags_are_refused() {
+        assert_eq!(first_problem("a: !secret x\n"), "1:4 a tag (`!…`) means nothing here");
     }
 
     #[test]
@@ -275,7 +322,7 @@ mod tests {
         let mut bomb = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
         for i in 1..9 {
             let refs = vec![format!("*a{}", i - 1); 10].join(",");
-            bomb.push_str(&format!("a{i}: &a{i} [{refs}]\n"));
+            bomb += &format!("a{i}: &a{i} [{refs}]\n");
         }
         assert!(first_problem(&bomb).contains("more than 200000 values"));
     }
@@ -285,7 +332,7 @@ mod tests {
         let deep = first_problem(&"[".repeat(1 << 20));
         assert!(deep.contains("nested more than 32 levels"), "{deep}");
         assert_eq!(first_problem("a: 1\na: 2\n"), "2:1 `a` stands twice in this mapping");
-        assert!(first_problem("a: [1, 2\n").contains("not YAML"));
+        assert!(first_problem("a: [1, 2\n").contains("not closed"));
         assert!(first_problem(&"x".repeat(5 << 20)).contains("larger than 4MiB"));
     }
 }

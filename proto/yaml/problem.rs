@@ -64,9 +64,23 @@ impl Problems {
         self.list.len()
     }
 
-    /// The mistakes in the order they stand in the source.
+    /// The mistakes at a place.
+    pub fn at_mut(&mut self, span: Span) -> impl Iterator<Item = &mut Problem> {
+        self.list.iter_mut().filter(move |problem| problem.span == span)
+    }
+
+    /// Adds the mistakes of another list.
+    pub fn append(&mut self, other: Self) {
+        self.list.extend(other.list);
+    }
+
+    /// The mistakes in the order they stand in the source. What an alias repeats is told once.
     pub fn into_sorted(mut self) -> Vec<Problem> {
-        self.list.sort_by_key(|problem| problem.span.start);
+        self.list.sort_by(|a, b| {
+            let key = |problem: &Problem| (problem.span.start, problem.span.end);
+            key(a).cmp(&key(b)).then_with(|| a.message.cmp(&b.message))
+        });
+        self.list.dedup();
         self.list
     }
 }

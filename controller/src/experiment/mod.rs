@@ -1,4 +1,18 @@
 //! What an experiment is, once its file has been read and found to be without mistakes.
+//!
+//! The types are here; [`load`] is the one way to get a value of them. It touches nothing but the
+//! files it is given, and knows nothing of where an experiment will run.
+
+mod address;
+mod check;
+mod decode;
+mod load;
+mod method;
+mod probes;
+mod sandbox;
+mod targets;
+
+pub use load::{FileError, LoadErrors, Loaded, load, load_source};
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,10 +21,48 @@ use faultline_proto::{
     yaml::{Span, Spanned},
 };
 
+/// What `apiVersion` says.
+pub const API_VERSION: &str = "faultline.dev/v1alpha1";
+/// What `kind` says.
+pub const KIND: &str = "Experiment";
+
+/// Targets in one experiment.
+pub const TARGETS_MAX: usize = 100;
+/// Probes in one experiment.
+pub const PROBES_MAX: usize = 100;
+/// Steps of one method.
+pub const STEPS_MAX: usize = 500;
+/// Faults of one `parallel` step.
+pub const PARALLEL_MAX: usize = 64;
+/// The densest a probe may be.
+pub const PROBE_EVERY_MIN: Duration = Duration::from_millis(10);
+/// The sparsest a probe may be.
+pub const PROBE_EVERY_MAX: Duration = Duration::from_hours(1);
+/// How dense a probe is that does not say.
+pub const PROBE_EVERY_DEFAULT: Duration = Duration::from_millis(100);
+/// The least that one attempt of a probe may take.
+pub const PROBE_TIMEOUT_MIN: Duration = Duration::from_millis(1);
+/// The most that one attempt of a probe may take.
+pub const PROBE_TIMEOUT_MAX: Duration = Duration::from_mins(1);
+/// What one attempt of a probe may take where nothing is said.
+pub const PROBE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(1);
+/// How long a probe stays well before it counts as recovered, where nothing is said.
+pub const STABLE_FOR_DEFAULT: Duration = Duration::from_secs(1);
+/// The longest that recovery or a wait may be asked to take.
+pub const WAIT_MAX: Duration = Duration::from_hours(24);
+/// Nodes of a sandbox.
+pub const SANDBOX_NODES_MAX: u32 = 16;
+/// Nodes of a sandbox that does not say.
+pub const SANDBOX_NODES_DEFAULT: u32 = 3;
+/// Replicas of one pod of a sandbox.
+pub const REPLICAS_MAX: u32 = 100;
+/// How long after its death an agent of a sandbox is started again, where nothing is said.
+pub const AGENT_RESTART_DEFAULT: Duration = Duration::from_secs(1);
+
 /// One experiment.
 #[derive(Debug, Clone)]
 pub struct Experiment {
-    /// `metadata.name`: unique in its file.
+    /// `metadata.name`: unique among the experiments that are read together.
     pub name: String,
     /// What should stay true, in words.
     pub hypothesis: Option<String>,
@@ -180,7 +232,7 @@ pub struct BlastRadius {
 }
 
 /// What the sandbox is made of.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SandboxSpec {
     /// How many nodes: `node1`, `node2`, …; the command line may say otherwise.
     pub nodes: u32,
@@ -191,7 +243,7 @@ pub struct SandboxSpec {
 }
 
 /// A pod of the sandbox, or several alike.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SandboxPod {
     /// Its name; with replicas, `NAME-1`, `NAME-2`, …
     pub name: String,

@@ -1,0 +1,270 @@
+//! The command line: what can be written, what is said of it, and which function does it.
+//!
+//! It turns arguments into requests ([`RunRequest`] and its like) whose files are read and without
+//! mistakes. It does nothing that touches a system.
+
+mod completions;
+mod connect;
+mod exit;
+mod inject;
+mod place;
+pub mod print;
+mod request;
+mod validate;
+
+pub use exit::Exit;
+pub use place::PlaceChoice;
+pub use request::{
+    HaltRequest, Output, PlanRequest, PsRequest, ResumeRequest, RunRequest, SandboxRequest,
+};
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{CommandFactory, Parser, Subcommand, ValueHint, error::ErrorKind};
+use clap_complete::Shell;
+use faultline_proto::limits::REASON_BYTES_MAX;
+
+use crate::experiment::{self, Loaded, SANDBOX_NODES_MAX, SandboxSpec};
+use place::PlaceArgs;
+
+const AFTER_HELP: &str = "\
+Examples:
+  faultline run --sandbox examples/quickstart.yaml       see it work on this machine
+  faultline validate experiments/*.yaml                  check files, touch nothing
+  faultline inject kill --target app=api -n shop --sandbox
+
+Exit codes:
+  0    the hypothesis held and the system recovered
+  1    it deviated, or did not recover in time
+  2    wrong usage or an invalid file
+  3    refused or could not inject; nothing was changed
+  4    residue: a revert could not be proven
+  130  interrupted, and reverted";
+
+/// Break a system on purpose, precisely, and prove what happened.
+#[derive(Debug, Parser)]
+#[command(name = "faultline", version, after_help = AFTER_HELP, max_term_width = 100)]
+struct Cli {
+    /// How results are printed
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(display_order = 100)]
+    output: Output,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run experiments, one after the other
+    #[command(after_help = "Examples:
+  faultline run --sandbox examples/quickstart.yaml
+  faultline run --sandbox 5 --report-dir reports a.yaml b.yaml
+  faultline run --inventory nodes.json a.yaml --output json")]
+    Run {
+        /// Experiments; `-` is standard input
+        #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        files: Vec<PathBuf>,
+        #[command(flatten)]
+        place: PlaceArgs,
+        /// Write reports into this directory
+        #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        report_dir: Option<PathBuf>,
+    },
+    /// Show who would be hit and how hard; touch nothing
+    Plan {
+        /// Experiments; `-` is standard input
+        #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        files: Vec<PathBuf>,
+        #[command(flatten)]
+        place: PlaceArgs,
+    },
+    /// Check files; every mistake is shown with its place and what was expected
+    Validate {
+        /// Experiments; `-` is standard input
+        #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        files: Vec<PathBuf>,
+    },
+    /// One fault, now, without a file
+    #[command(subcommand, after_help = inject::AFTER_HELP)]
+    Inject(inject::InjectArgs),
+    /// Show what is injected right now, on every node, and until when
+    Ps {
+        #[command(flatten)]
+        inventory: InventoryArgs,
+    },
+    /// Revert everything everywhere, and refuse new runs until `resume`
+    Halt {
+        /// Why: shown to everybody whose run is refused
+        #[arg(long, value_parser = reason)]
+        reason: String,
+        #[command(flatten)]
+        inventory: InventoryArgs,
+    },
+    /// Allow runs again after `halt`
+    Resume {
+        #[command(flatten)]
+        inventory: InventoryArgs,
+    },
+    /// Build a sandbox and keep it until Ctrl-C; print where its inventory is
+    Sandbox {
+        /// The experiment whose `sandbox` section is built
+        #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+        file: Option<PathBuf>,
+        /// How many nodes [default: as FILE says, or 3]
+        #[arg(long, value_name = "N")]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(SANDBOX_NODES_MAX)))]
+        nodes: Option<u32>,
+    },
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:
+  faultline completions bash > /etc/bash_completion.d/faultline")]
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct InventoryArgs {
+    /// The pods and agents, as `faultline sandbox` writes them
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    inventory: Option<PathBuf>,
+}
+
+fn reason(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("say why: whoever is refused will read it".into()),
+        text if text.len() > REASON_BYTES_MAX => {
+            Err(format!("{} bytes are more than {REASON_BYTES_MAX}", text.len()))
+        }
+        text => Ok(text.to_owned()),
+    }
+}
+
+/// Why a command was not begun.
+enum Stop {
+    /// The arguments: this is said, with the usage of the subcommand.
+    Usage { command: &'static str, message: String },
+    /// The files: it has been said already.
+    Files(Exit),
+}
+
+/// The whole program: reads the arguments (the program's own name first) and does what they say.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
+    let cli = match Cli::try_parse_from(place::join_sandbox_number(args)) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too. If nobody reads them, that is all right.
+            drop(error.print());
+            return if error.use_stderr() { Exit::Invalid } else { Exit::Held };
+        }
+    };
+    match dispatch(cli) {
+        Ok(exit) => exit,
+        Err(error) => {
+            print::error(&format!("{error:#}"));
+            Exit::Refused
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
+    let output = cli.output;
+    let result = match cli.command {
+        Command::Validate { files } => return validate::main(&files, output),
+        Command::Completions { shell } => return completions::main(shell, Cli::command()),
+        Command::Run { files, place, report_dir } => place_and_files("run", place, &files, output)?
+            .map(|(place, experiments)| {
+                connect::run(RunRequest { experiments, place, output, report_dir })
+            }),
+        Command::Plan { files, place } => place_and_files("plan", place, &files, output)?
+            .map(|(place, experiments)| connect::plan(PlanRequest { experiments, place, output })),
+        Command::Inject(args) => return inject::main(args, output),
+        Command::Ps { inventory } => {
+            inventory.required("ps").map(|inventory| connect::ps(PsRequest { inventory, output }))
+        }
+        Command::Halt { reason, inventory } => inventory
+            .required("halt")
+            .map(|inventory| connect::halt(HaltRequest { inventory, reason, output })),
+        Command::Resume { inventory } => inventory
+            .required("resume")
+            .map(|inventory| connect::resume(ResumeRequest { inventory, output })),
+        Command::Sandbox { file, nodes } => sandbox(file, nodes, output)?
+            .map(|sandbox| connect::sandbox(SandboxRequest { sandbox, output })),
+    };
+    match result {
+        Ok(done) => done,
+        Err(Stop::Usage { command, message }) => Ok(wrong_usage(command, &message)),
+        Err(Stop::Files(exit)) => Ok(exit),
+    }
+}
+
+/// Says what is wrong with the arguments of a subcommand, the way clap does.
+fn wrong_usage(command: &str, message: &str) -> Exit {
+    let mut cli = Cli::command();
+    cli.build();
+    let error = match cli.find_subcommand_mut(command) {
+        Some(command) => command.error(ErrorKind::MissingRequiredArgument, message),
+        None => cli.error(ErrorKind::MissingRequiredArgument, message),
+    };
+    drop(error.print());
+    Exit::Invalid
+}
+
+impl InventoryArgs {
+    fn required(self, command: &'static str) -> Result<PathBuf, Stop> {
+        let message = "whose agents? Kubernetes comes in a later version: write `--inventory FILE`";
+        self.inventory.ok_or_else(|| Stop::Usage { command, message: message.into() })
+    }
+}
+
+/// Files first: what is wrong with them is of more interest than where they were to be run.
+fn place_and_files(
+    command: &'static str,
+    place: PlaceArgs,
+    files: &[PathBuf],
+    output: Output,
+) -> anyhow::Result<Result<(PlaceChoice, Vec<Loaded>), Stop>> {
+    let experiments = match experiment::load(files) {
+        Ok(experiments) => experiments,
+        Err(errors) => return Ok(Err(Stop::Files(validate::refuse(&errors, output)?))),
+    };
+    let place =
+        place.choice().ok_or_else(|| Stop::Usage { command, message: place::NOWHERE.into() });
+    Ok(place.map(|place| (place, experiments)))
+}
+
+/// What `faultline sandbox` is to build.
+fn sandbox(
+    file: Option<PathBuf>,
+    nodes: Option<u32>,
+    output: Output,
+) -> anyhow::Result<Result<SandboxSpec, Stop>> {
+    let usage = |message: String| Ok(Err(Stop::Usage { command: "sandbox", message }));
+    let loaded = match file.map(|file| experiment::load(&[file])).transpose() {
+        Ok(loaded) => loaded.unwrap_or_default(),
+        Err(errors) => return Ok(Err(Stop::Files(validate::refuse(&errors, output)?))),
+    };
+    let own = match loaded.as_slice() {
+        [] => None,
+        [one] => one.experiment.sandbox.as_ref(),
+        several => {
+            let count = several.len();
+            return usage(format!("{count} experiments in this file: whose sandbox is meant?"));
+        }
+    };
+    match SandboxSpec::resolve(own, nodes) {
+        Ok(sandbox) => Ok(Ok(sandbox)),
+        Err(message) => usage(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,32 @@
+//! Printing. Whoever reads may have gone away: a closed pipe is no reason to panic or to complain.
+
+use std::io::{self, IsTerminal, Write};
+
+/// Writes to standard output. A closed pipe counts as written: nobody wants to read on.
+///
+/// # Errors
+/// When it cannot be written for any other reason.
+pub fn out(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Writes to standard error; colours are taken out where they are not wanted. If even that fails,
+/// there is nobody left to tell.
+pub fn err(text: &str) {
+    drop(anstream::stderr().write_all(text.as_bytes()));
+}
+
+/// Writes `error: …` to standard error.
+pub fn error(message: &str) {
+    let style = anstyle::AnsiColor::Red.on_default().bold();
+    err(&format!("{style}error{style:#}: {message}\n"));
+}
+
+/// Whether standard error is a terminal on which progress can be drawn.
+pub fn is_interactive() -> bool {
+    io::stderr().is_terminal()
+}

@@ -1,0 +1,80 @@
+//! What was asked for on the command line, checked: what the commands are given to do.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use super::PlaceChoice;
+use crate::experiment::{Loaded, SandboxSpec};
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs: JSON on standard output, and nothing else there.
+    Json,
+}
+
+/// `run`, and `inject`.
+#[derive(Debug)]
+pub struct RunRequest {
+    /// At least one; to be run in this order.
+    pub experiments: Vec<Loaded>,
+    /// Where.
+    pub place: PlaceChoice,
+    /// How results are printed.
+    pub output: Output,
+    /// Where reports are written.
+    pub report_dir: Option<PathBuf>,
+}
+
+/// `plan`.
+#[derive(Debug)]
+pub struct PlanRequest {
+    /// At least one.
+    pub experiments: Vec<Loaded>,
+    /// Where.
+    pub place: PlaceChoice,
+    /// How results are printed.
+    pub output: Output,
+}
+
+/// `ps`.
+#[derive(Debug)]
+pub struct PsRequest {
+    /// Whose agents are asked.
+    pub inventory: PathBuf,
+    /// How results are printed.
+    pub output: Output,
+}
+
+/// `halt`.
+#[derive(Debug)]
+pub struct HaltRequest {
+    /// Whose agents are told.
+    pub inventory: PathBuf,
+    /// Why: not empty, and no longer than agents take.
+    pub reason: String,
+    /// How results are printed.
+    pub output: Output,
+}
+
+/// `resume`.
+#[derive(Debug)]
+pub struct ResumeRequest {
+    /// Whose agents are told.
+    pub inventory: PathBuf,
+    /// How results are printed.
+    pub output: Output,
+}
+
+/// `sandbox`.
+#[derive(Debug)]
+pub struct SandboxRequest {
+    /// What is built.
+    pub sandbox: SandboxSpec,
+    /// How results are printed.
+    pub output: Output,
+}

@@ -1,0 +1,104 @@
+//! What one part of an experiment says of another: every name refers to something, and everything
+//! named is referred to.
+
+use faultline_proto::yaml::{Problems, Spanned, nearest, quote};
+
+use super::{Inject, Probe, ProbeKind, SandboxSpec, Selector, Step, targets::Target};
+
+/// The decoded parts of one experiment: what of them has no mistakes.
+pub(super) struct Parts<'a> {
+    pub(super) targets: Option<&'a [Target]>,
+    pub(super) probes: Option<&'a [Probe]>,
+    pub(super) method: Option<&'a [Step]>,
+    pub(super) sandbox: Option<&'a SandboxSpec>,
+}
+
+/// Reports names that refer to nothing, and targets that nothing refers to; of the latter it is only
+/// known when nothing else is wrong.
+pub(super) fn references(parts: &Parts<'_>, otherwise_right: bool, problems: &mut Problems) {
+    // Of targets that could not be read at all it is not known what they are called.
+    let Some(targets) = parts.targets else { return };
+    let used = used(parts);
+    let before = problems.len();
+    for name in &used {
+        if !targets.iter().any(|target| target.name.value == name.value) {
+            unknown(name, targets, problems);
+        }
+    }
+    if otherwise_right && problems.len() == before {
+        for target in targets {
+            if !used.iter().any(|name| name.value == target.name.value) {
+                problems
+                    .add(target.name.span, format!("nothing uses {}", quote(&target.name.value)))
+                    .expected("expected a fault or a probe that names this target")
+                    .help("take it out, or look for a fault that was meant to name it");
+            }
+        }
+    }
+    for target in targets {
+        if let (Some(sandbox), Some(selector)) = (parts.sandbox, &target.selector) {
+            in_sandbox(target, selector, sandbox, problems);
+        }
+    }
+}
+
+/// Every mention of a target.
+fn used<'a>(parts: &Parts<'a>) -> Vec<&'a Spanned<String>> {
+    let injects = parts.method.unwrap_or_default().iter().flat_map(|step| match step {
+        Step::Inject(inject) => std::slice::from_ref(inject),
+        Step::Parallel(injects) => injects.as_slice(),
+        Step::Wait(_) => &[],
+    });
+    let by_faults = injects.flat_map(|inject: &Inject| inject.spec.targets());
+    let by_probes = parts.probes.unwrap_or_default().iter().filter_map(|probe| match &probe.kind {
+        ProbeKind::Exec { target, .. } => Some(target),
+        ProbeKind::Http { .. } | ProbeKind::Tcp { .. } => None,
+    });
+    by_faults.chain(by_probes).collect()
+}
+
+fn unknown(name: &Spanned<String>, targets: &[Target], problems: &mut Problems) {
+    let names: Vec<&str> = targets.iter().map(|target| target.name.value.as_str()).collect();
+    let problem = problems.add(name.span, format!("unknown target {}", quote(&name.value)));
+    if names.is_empty() {
+        problem.expected("this experiment has no targets").help("add it to `spec.targets`");
+        return;
+    }
+    let shown: Vec<&str> = names.iter().take(10).copied().collect();
+    let more = if names.len() > shown.len() { ", …" } else { "" };
+    problem.expected(format!("expected one of: {}{more}", shown.join(", ")));
+    match nearest(&name.value, names.iter().copied()) {
+        Some(nearest) => problem.help(format!("did you mean `{nearest}`?")),
+        None => problem.help(format!("add `{}` to `spec.targets`", name.value)),
+    };
+}
+
+/// Reports a target that selects none of the pods that the experiment's own sandbox has.
+fn in_sandbox(
+    target: &Target,
+    selector: &Selector,
+    sandbox: &SandboxSpec,
+    problems: &mut Problems,
+) {
+    let matches = sandbox.pods.iter().any(|pod| {
+        let names = pod.names();
+        selector.namespace.as_ref().is_none_or(|namespace| *namespace == pod.namespace)
+            && selector.labels.iter().all(|(key, value)| pod.labels.get(key) == Some(value))
+            && (selector.names.is_empty() || names.iter().any(|n| selector.names.contains(n)))
+            && pod.node.as_ref().is_none_or(|node| {
+                selector.nodes.is_empty() || selector.nodes.contains(&node.value)
+            })
+    });
+    if !matches {
+        let mut pods: Vec<String> =
+            sandbox.pods.iter().flat_map(super::SandboxPod::names).collect();
+        pods.truncate(10);
+        problems
+            .add(
+                target.name.span,
+                format!("no pod of the sandbox is selected by {}", quote(&target.name.value)),
+            )
+            .expected(format!("the pods are {}", pods.join(", ")))
+            .help("compare its labels, names and namespace with `spec.sandbox.pods`");
+    }
+}

@@ -1,0 +1,178 @@
+//! One document to one experiment. Every mistake is collected; a value is made only without any.
+
+use std::time::{Duration, SystemTime};
+
+use faultline_proto::{
+    limits::{LEASE_DEFAULT, LEASE_MAX, LEASE_MIN},
+    yaml::{self, Fields, Node, Problems, Spanned},
+};
+
+use super::{
+    API_VERSION, BlastRadius, Experiment, KIND, Probe, SandboxSpec, Step, check, method, probes,
+    sandbox,
+    targets::{self, Target},
+};
+
+/// The fields of `spec`, for whoever wrote one of them beside it.
+const SPEC_FIELDS: [&str; 9] = [
+    "hypothesis",
+    "seed",
+    "lease",
+    "targets",
+    "probes",
+    "method",
+    "blastRadius",
+    "sandbox",
+    "stopConditions",
+];
+
+/// What one document came to.
+pub(super) struct Decoded {
+    /// Its name, also when it has mistakes: another must not have it.
+    pub(super) name: Option<Spanned<String>>,
+    /// `None` when it has mistakes.
+    pub(super) experiment: Option<Experiment>,
+}
+
+/// Decodes a document.
+pub(super) fn decode(document: &Node, problems: &mut Problems) -> Decoded {
+    let nothing = Decoded { name: None, experiment: None };
+    let before = problems.len();
+    let Some(mut fields) = Fields::open(document, "an experiment", problems) else {
+        return nothing;
+    };
+    let version = fields.required("apiVersion", problems, |node, problems| {
+        Some(exactly(node, API_VERSION, problems))
+    });
+    let kind =
+        fields.required("kind", problems, |node, problems| Some(exactly(node, KIND, problems)));
+    // Something else entirely: what the rest of it lacks is of no interest.
+    if version == Some(Is::Other) || kind == Some(Is::Other) {
+        return nothing;
+    }
+    let name = fields.required("metadata", problems, decode_metadata);
+    let spec = fields.required("spec", problems, decode_spec);
+    fields.finish_with(problems, |key| {
+        SPEC_FIELDS
+            .contains(&key)
+            .then(|| format!("`{key}` belongs in `spec`: indent it further than `spec`"))
+    });
+    let experiment = match (&name, spec) {
+        (Some(name), Some(spec)) if problems.len() == before => {
+            Some(Experiment { name: name.value.clone(), ..spec })
+        }
+        _ => None,
+    };
+    Decoded { name, experiment }
+}
+
+/// Whether a field that has one value has it, is another thing, or was mistyped.
+#[derive(PartialEq)]
+enum Is {
+    It,
+    Mistyped,
+    Other,
+}
+
+fn exactly(node: &Node, expected: &'static str, problems: &mut Problems) -> Is {
+    let text = node.as_text().unwrap_or_default();
+    if text == expected {
+        return Is::It;
+    }
+    let problem = problems.add(node.span, format!("found {}", node.describe()));
+    problem.expected(format!("expected {expected}")).suggest(text, [expected]);
+    let group = expected.split('/').next().unwrap_or_default();
+    let near = problem.help.is_some() || text.starts_with(group);
+    if near { Is::Mistyped } else { Is::Other }
+}
+
+fn decode_metadata(node: &Node, problems: &mut Problems) -> Option<Spanned<String>> {
+    let mut fields = Fields::open(node, "metadata", problems)?;
+    let name = fields.required("name", problems, yaml::name);
+    fields.finish(problems);
+    name
+}
+
+/// Decodes everything but the name.
+fn decode_spec(node: &Node, problems: &mut Problems) -> Option<Experiment> {
+    let before = problems.len();
+    let mut fields = Fields::open(node, "spec", problems)?;
+    let hypothesis = fields.optional("hypothesis", problems, yaml::text);
+    let seed = fields.optional("seed", problems, yaml::count(0..=u64::MAX));
+    let lease = fields.optional("lease", problems, yaml::duration(LEASE_MIN..=LEASE_MAX));
+    let sandbox: Option<SandboxSpec> = fields.optional("sandbox", problems, sandbox::decode);
+    let nodes = sandbox.as_ref().map(|sandbox| sandbox.nodes);
+    let written = |fields: &Fields<'_>, name: &str| fields.key_span(name).is_some();
+    let targets: Option<Vec<Target>> = if written(&fields, "targets") {
+        fields.optional("targets", problems, |node, p| targets::decode(node, nodes, p))
+    } else {
+        Some(Vec::new())
+    };
+    let probes: Option<Vec<Probe>> = if written(&fields, "probes") {
+        fields.optional("probes", problems, probes::decode)
+    } else {
+        Some(Vec::new())
+    };
+    let method: Option<Vec<Step>> = fields.required("method", problems, method::decode);
+    let blast_radius = fields.optional("blastRadius", problems, decode_blast_radius);
+    fields.refused(
+        "stopConditions",
+        problems,
+        "ending a run early by what a probe sees comes later",
+    );
+    // `targets` is a field like the others even where it is not written.
+    fields.node("targets");
+    fields.node("probes");
+    fields.finish(problems);
+    let parts = check::Parts {
+        targets: targets.as_deref(),
+        probes: probes.as_deref(),
+        method: method.as_deref(),
+        sandbox: sandbox.as_ref(),
+    };
+    let right = problems.len() == before;
+    check::references(&parts, right, problems);
+    if problems.len() > before {
+        return None;
+    }
+    let targets = targets?
+        .into_iter()
+        .map(|target| Some((target.name.value, target.selector?)))
+        .collect::<Option<_>>()?;
+    Some(Experiment {
+        name: String::new(),
+        hypothesis: hypothesis.map(|text| text.value),
+        seed: seed.unwrap_or_else(draw_seed),
+        lease: lease.unwrap_or(LEASE_DEFAULT),
+        targets,
+        probes: probes?,
+        method: method?,
+        blast_radius: blast_radius.unwrap_or_default(),
+        sandbox,
+    })
+}
+
+fn decode_blast_radius(node: &Node, problems: &mut Problems) -> Option<BlastRadius> {
+    let mut fields = Fields::open(node, "blastRadius", problems)?;
+    let max_targets = fields.optional("maxTargets", problems, yaml::count(1..=u32::MAX.into()));
+    let max_basis_points = fields.optional("maxPercent", problems, |node, problems| {
+        // `maxPercent: 50` can mean only one thing.
+        match node.as_text().and_then(|text| text.parse::<u32>().ok()) {
+            Some(percent @ 1..=100) => Some(percent * 100),
+            _ => yaml::percent(1..=10_000)(node, problems),
+        }
+    });
+    fields.refused("minHealthy", problems, "keeping a number of pods healthy comes later");
+    fields.finish(problems);
+    let max_targets = max_targets.and_then(|n| u32::try_from(n).ok());
+    Some(BlastRadius { max_targets, max_basis_points })
+}
+
+/// A seed for an experiment that names none. It need not be unpredictable, only new each time.
+fn draw_seed() -> u64 {
+    getrandom::u64().unwrap_or_else(|_no_random_source| {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let nanos = now.unwrap_or(Duration::ZERO).as_nanos();
+        u64::try_from(nanos & u128::from(u64::MAX)).unwrap_or(u64::MAX)
+    })
+}
