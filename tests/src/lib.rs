@@ -3,3 +3,4 @@
 
 pub mod fake_agent;
 pub mod pki;
+pub mod sim;

@@ -1,0 +1,160 @@
+//! Whole runs against faulty agents: what the controller makes of them, and that nothing happens
+//! anywhere when one node refuses.
+
+use std::{
+    sync::PoisonError,
+    time::{Duration, Instant},
+};
+
+use faultline::{
+    report::{Console, Output, Report, Verdict},
+    run::{Interrupt, run},
+};
+use faultline_tests::{
+    fake_agent::{FakeAgent, Flaw},
+    pki::Authority,
+    sim::{experiment, place, pod},
+};
+
+/// A run on three nodes, whose agents have these flaws. Everything else of it is in order.
+async fn run_on(flaws: [Flaw; 3]) -> (Report, Vec<FakeAgent>) {
+    run_with(flaws, &Interrupt::default()).await
+}
+
+async fn run_with(flaws: [Flaw; 3], interrupt: &Interrupt) -> (Report, Vec<FakeAgent>) {
+    let authority = Authority::new().expect("an authority");
+    let mut agents = Vec::new();
+    let mut pods = Vec::new();
+    for (i, flaw) in (1_u8..).zip(flaws) {
+        let node = format!("node{i}");
+        pods.push(pod(&format!("api-{i}"), &node, i));
+        agents.push(FakeAgent::start(&authority, &node, flaw).await.expect("an agent"));
+    }
+    let endpoints = agents.iter().map(|agent| agent.endpoint.clone()).collect();
+    let place = place(pods, endpoints, authority.controller().expect("a certificate"));
+    let experiment = experiment(
+        "lease: 500ms
+  targets: { all: { labels: { app: api } } }
+  method:
+    - partition: { between: [all, everything] }
+      for: 400ms",
+    );
+    let console = Console::new(Output::Json);
+    (run(&experiment, &place, &console, interrupt).await, agents)
+}
+
+fn says(report: &Report, text: &str) -> bool {
+    report.reasons.iter().chain(&report.residue).any(|reason| reason.contains(text))
+}
+
+#[tokio::test]
+async fn honest_agents_give_a_verdict() {
+    let (report, agents) = run_on([Flaw::None; 3]).await;
+    assert_eq!(report.verdict, Verdict::Held, "{report:#?}");
+    assert_eq!(report.injections.len(), 3);
+    for agent in &agents {
+        assert_eq!(FakeAgent::count(&agent.calls.commits), 1);
+        assert!(
+            FakeAgent::count(&agent.calls.renewals) >= 1,
+            "leases are renewed from the commit on"
+        );
+    }
+    let times: Vec<Instant> = agents
+        .iter()
+        .filter_map(|a| *a.calls.committed.lock().unwrap_or_else(PoisonError::into_inner))
+        .collect();
+    let skew = *times.iter().max().expect("three") - *times.iter().min().expect("three");
+    assert!(skew < Duration::from_millis(100), "committed at one instant, not {skew:?} apart");
+    assert!(report.commit_skew_ms.is_some());
+}
+
+#[tokio::test]
+async fn if_one_refuses_nothing_happens_anywhere() {
+    for flaw in [Flaw::RefusesPrepare, Flaw::RefusesPlan] {
+        let (report, agents) = run_on([Flaw::None, Flaw::None, flaw]).await;
+        assert_eq!(report.verdict, Verdict::Refused, "{flaw:?}: {report:#?}");
+        assert!(says(&report, "node3"), "{:?}", report.reasons);
+        for agent in &agents {
+            assert_eq!(FakeAgent::count(&agent.calls.commits), 0, "{flaw:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_dead_agent_is_named_and_nothing_happens() {
+    let authority = Authority::new().expect("an authority");
+    let alive = FakeAgent::start(&authority, "node1", Flaw::None).await.expect("an agent");
+    let dead = FakeAgent::start(&authority, "node2", Flaw::None).await.expect("an agent");
+    let endpoints = vec![alive.endpoint.clone(), dead.endpoint.clone()];
+    drop(dead);
+    let pods = vec![pod("api-1", "node1", 1), pod("api-2", "node2", 2)];
+    let place = place(pods, endpoints, authority.controller().expect("a certificate"));
+    let experiment = experiment(
+        "targets: { all: { labels: { app: api } } }
+  method:
+    - partition: { between: [all, everything] }
+      for: 1s",
+    );
+    let console = Console::new(Output::Json);
+    let report = run(&experiment, &place, &console, &Interrupt::default()).await;
+    assert_eq!(report.verdict, Verdict::Refused, "{report:#?}");
+    assert!(says(&report, "node2") && says(&report, "cannot be reached"), "{:?}", report.reasons);
+    assert_eq!(FakeAgent::count(&alive.calls.prepares), 0);
+}
+
+#[tokio::test]
+async fn slow_agents_are_waited_for() {
+    let slow = Flaw::Slow(Duration::from_millis(100));
+    let (report, _) = run_on([Flaw::None, slow, Flaw::None]).await;
+    assert_eq!(report.verdict, Verdict::Held, "{report:#?}");
+}
+
+#[tokio::test]
+async fn what_had_no_effect_is_not_called_injected() {
+    let (report, agents) = run_on([Flaw::None, Flaw::NoEffect, Flaw::None]).await;
+    assert_eq!(report.verdict, Verdict::Refused, "{report:#?}");
+    assert!(says(&report, "had no effect"), "{:?}", report.reasons);
+    for agent in &agents {
+        assert!(FakeAgent::count(&agent.calls.reverts) >= 1, "all of it is taken back");
+    }
+}
+
+#[tokio::test]
+async fn liars_are_not_believed() {
+    for (flaw, verdict) in [
+        (Flaw::LiesAboutTarget, Verdict::Residue),
+        (Flaw::LiesAboutResidue, Verdict::Residue),
+        (Flaw::Forgets, Verdict::Residue),
+        (Flaw::Stuck, Verdict::Residue),
+        (Flaw::LosesLease, Verdict::Deviated),
+    ] {
+        let (report, _) = run_on([Flaw::None, flaw, Flaw::None]).await;
+        assert_eq!(report.verdict, verdict, "{flaw:?}: {report:#?}");
+        assert!(!report.reasons.is_empty() || !report.residue.is_empty(), "{flaw:?} is explained");
+    }
+}
+
+#[tokio::test]
+async fn an_agent_that_hangs_cannot_hold_up_the_others() {
+    let began = Instant::now();
+    let (report, agents) = run_on([Flaw::None, Flaw::HangsAtCommit, Flaw::None]).await;
+    assert_ne!(report.verdict, Verdict::Held, "{report:#?}");
+    assert!(FakeAgent::count(&agents[0].calls.reverts) >= 1, "the others are reverted");
+    assert!(began.elapsed() < Duration::from_secs(60), "bounded: {:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn an_interrupt_reverts_and_says_so() {
+    let interrupt = Interrupt::default();
+    let told = interrupt.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        told.set();
+    });
+    let (report, agents) = run_with([Flaw::None; 3], &interrupt).await;
+    assert_eq!(report.verdict, Verdict::Interrupted, "{report:#?}");
+    assert_eq!(report.exit_code, 130);
+    for agent in &agents {
+        assert!(FakeAgent::count(&agent.calls.reverts) >= 1);
+    }
+}

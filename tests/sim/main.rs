@@ -1,0 +1,6 @@
+//! The sim ring: the real controller against agents that are dead, slow, refusing or lying, and the
+//! real agent's service against a controller that sends nonsense. No kernel is touched.
+
+mod fleet;
+mod house;
+mod wire;

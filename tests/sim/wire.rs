@@ -1,0 +1,250 @@
+//! The real agent's service, over real mutual TLS, against nonsense: every answer is a typed status,
+//! and the agent goes on.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use faultline::place::{CONTROLLER_NAME, Credentials, agent_server_name};
+use faultline_agent::{
+    kernel::{cgroup::CgroupFs, clock, netns::NetNs},
+    node_info::NodeInfo,
+    resolve::Resolver,
+    server::{self, Identity},
+    supervisor::{Config, StartError, Supervisor},
+};
+use faultline_proto::pb;
+use faultline_tests::pki::{Authority, Pair, Use};
+use pb::agent_client::AgentClient;
+use tempfile::TempDir;
+use tonic::{
+    Code, Status,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+};
+
+struct Agent {
+    address: SocketAddr,
+    authority: Authority,
+    dir: TempDir,
+    resolver: Arc<Resolver>,
+}
+
+/// An agent of this process: its supervisor, its service, and an empty state directory. It sees no
+/// pods, so that nothing it is asked can come to touch a kernel.
+async fn agent() -> Agent {
+    let dir = tempfile::tempdir().expect("a directory");
+    let authority = Authority::new().expect("an authority");
+    let Pair { cert_pem, key_pem } = authority.agent("node1").expect("a certificate");
+    for (name, text) in [("ca", authority.ca_pem()), ("cert", cert_pem), ("key", key_pem)] {
+        std::fs::write(dir.path().join(name), text).expect("written");
+    }
+    let pods = dir.path().join("pods");
+    std::fs::create_dir(&pods).expect("a directory");
+    let path = |name| dir.path().join(name);
+    let identity = Identity::read(&path("ca"), &path("cert"), &path("key"), CONTROLLER_NAME)
+        .expect("identity");
+    let resolver = Arc::new(Resolver {
+        cgroups: CgroupFs::mounted().expect("a mount table"),
+        pods_dir: Some(pods.clone()),
+        // Its own folder of pids: it must not see, or sweep, what other tests made.
+        pids_dir: Some(pods),
+        protected_namespaces: vec!["kube-system".into()],
+        node_net_ns: NetNs::open("/proc/self/ns/net".as_ref()).expect("a namespace").id(),
+    });
+    let supervisor = Supervisor::start(Config {
+        state_dir: dir.path().join("state"),
+        resolver: Arc::clone(&resolver),
+    })
+    .expect("a supervisor");
+    let info = Arc::new(NodeInfo::gather("node1".into(), Arc::clone(&resolver)));
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = free.local_addr().expect("an address");
+    drop(free);
+    let handle = supervisor.handle.clone();
+    tokio::spawn(async move {
+        // Kept alive with the server.
+        let _supervisor = supervisor;
+        server::serve(address, identity, handle, info, std::future::pending()).await
+    });
+    Agent { address, authority, dir, resolver }
+}
+
+impl Agent {
+    async fn client(&self, credentials: &Credentials) -> Result<AgentClient<Channel>, Status> {
+        let tls = ClientTlsConfig::new()
+            .domain_name(agent_server_name("node1"))
+            .ca_certificate(Certificate::from_pem(&credentials.ca_pem))
+            .identity(tonic::transport::Identity::from_pem(
+                &credentials.cert_pem,
+                &credentials.key_pem,
+            ));
+        let endpoint = Endpoint::from_shared(format!("https://{}", self.address))
+            .and_then(|e| e.tls_config(tls))
+            .expect("an endpoint");
+        for _ in 0..100 {
+            if let Ok(channel) = endpoint.connect().await {
+                return Ok(AgentClient::new(channel));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Err(Status::unavailable("no connection"))
+    }
+
+    async fn controller(&self) -> AgentClient<Channel> {
+        let credentials = self.authority.controller().expect("a certificate");
+        self.client(&credentials).await.expect("the agent listens")
+    }
+}
+
+fn injection() -> pb::Injection {
+    pb::Injection {
+        fault_id: "00000000000000a1".into(),
+        target: Some(pb::Target {
+            pod_namespace: "shop".into(),
+            pod_name: "api-1".into(),
+            pod_uid: "11111111-2222-3333-4444-555555555555".into(),
+            ..pb::Target::default()
+        }),
+        fault: Some(pb::Fault {
+            kind: Some(pb::fault::Kind::Partition(pb::Partition {
+                egress: Some(pb::PeerSet { everything: true, cidrs: Vec::new() }),
+                protocol: pb::Protocol::Any.into(),
+                port_side: pb::PortSide::Either.into(),
+                verdict: pb::Verdict::Drop.into(),
+                ..pb::Partition::default()
+            })),
+        }),
+        lease_ms: 10_000,
+        deadline_boottime_ns: clock::now().after(Duration::from_secs(60)).as_nanos(),
+    }
+}
+
+fn prepare(injection: pb::Injection) -> pb::PrepareRequest {
+    pb::PrepareRequest {
+        run_id: "00000000000000ff".into(),
+        injections: vec![injection],
+        dry_run: false,
+    }
+}
+
+#[tokio::test]
+async fn nonsense_gets_a_typed_status_and_the_agent_goes_on() {
+    let agent = agent().await;
+    let mut client = agent.controller().await;
+    type Change = fn(&mut pb::PrepareRequest);
+    let cases: Vec<(&str, Code, Change)> = vec![
+        ("a run id that is none", Code::InvalidArgument, |r| r.run_id = "x".into()),
+        ("no injection", Code::InvalidArgument, |r| r.injections.clear()),
+        ("too many", Code::InvalidArgument, |r| {
+            r.injections = vec![r.injections[0].clone(); 129];
+        }),
+        ("an id of wrong length", Code::InvalidArgument, |r| {
+            r.injections[0].fault_id = "a1".into();
+        }),
+        ("no target", Code::InvalidArgument, |r| r.injections[0].target = None),
+        ("a uid of wrong length", Code::InvalidArgument, |r| {
+            r.injections[0].target.as_mut().expect("there").pod_uid = "1".into();
+        }),
+        ("a name with a path in it", Code::InvalidArgument, |r| {
+            r.injections[0].target.as_mut().expect("there").pod_name = "../../etc".into();
+        }),
+        ("no fault", Code::InvalidArgument, |r| r.injections[0].fault = None),
+        ("an unknown kind", Code::InvalidArgument, |r| {
+            r.injections[0].fault = Some(pb::Fault { kind: None });
+        }),
+        ("no lease", Code::InvalidArgument, |r| r.injections[0].lease_ms = 0),
+        ("a lease of a year", Code::InvalidArgument, |r| r.injections[0].lease_ms = 31_536_000_000),
+        ("a deadline in the past", Code::InvalidArgument, |r| {
+            r.injections[0].deadline_boottime_ns = 1;
+        }),
+        ("a deadline at the end of time", Code::InvalidArgument, |r| {
+            r.injections[0].deadline_boottime_ns = u64::MAX;
+        }),
+        ("a pod that is not here", Code::NotFound, |_| {}),
+        ("a protected namespace", Code::PermissionDenied, |r| {
+            r.injections[0].target.as_mut().expect("there").pod_namespace = "kube-system".into();
+        }),
+    ];
+    for (what, code, change) in cases {
+        let mut request = prepare(injection());
+        change(&mut request);
+        let status = client.prepare(request).await.expect_err(what);
+        assert_eq!(status.code(), code, "{what}: {status:?}");
+        assert!(!status.message().is_empty() && !status.details().is_empty(), "{what}: {status:?}");
+    }
+    let unknown =
+        pb::CommitRequest { fault_ids: vec!["00000000000000a1".into()], at_boottime_ns: 0 };
+    assert_eq!(client.commit(unknown).await.expect_err("unknown").code(), Code::NotFound);
+    let late =
+        pb::CommitRequest { fault_ids: vec!["00000000000000a1".into()], at_boottime_ns: u64::MAX };
+    assert_eq!(client.commit(late).await.expect_err("far away").code(), Code::InvalidArgument);
+    let nothing =
+        client.revert(pb::RevertRequest::default()).await.expect("revert is always legal");
+    assert!(nothing.into_inner().injections.is_empty());
+    let empty = pb::HaltRequest { reason: " ".into() };
+    assert_eq!(client.halt(empty).await.expect_err("why?").code(), Code::InvalidArgument);
+    let description =
+        client.describe(pb::DescribeRequest {}).await.expect("it goes on").into_inner();
+    assert_eq!(description.node, "node1");
+    assert!(description.boottime_ns > 0 && !description.boot_id.is_empty());
+}
+
+#[tokio::test]
+async fn a_halt_refuses_until_resumed_and_survives_a_restart() {
+    let agent = agent().await;
+    let mut client = agent.controller().await;
+    let reason = || pb::HaltRequest { reason: "maintenance".into() };
+    client.halt(reason()).await.expect("halted");
+    let refused = client.prepare(prepare(injection())).await.expect_err("halted");
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(refused.message().contains("maintenance"), "{refused:?}");
+    assert!(agent.dir.path().join("state/halted").exists(), "it is on disk");
+    let description = client.describe(pb::DescribeRequest {}).await.expect("described");
+    assert_eq!(description.into_inner().halted_reason.as_deref(), Some("maintenance"));
+    client.resume(pb::ResumeRequest {}).await.expect("resumed");
+    let status = client.prepare(prepare(injection())).await.expect_err("no such pod");
+    assert_eq!(status.code(), Code::NotFound, "open again");
+    assert!(!agent.dir.path().join("state/halted").exists());
+}
+
+#[tokio::test]
+async fn only_the_controller_is_obeyed() {
+    let agent = agent().await;
+    let credentials = |pair: Pair, ca_pem: String| Credentials {
+        ca_pem,
+        cert_pem: pair.cert_pem,
+        key_pem: pair.key_pem,
+    };
+    let ours = &agent.authority;
+    let other = Authority::new().expect("an authority");
+    let others = [
+        ("an agent's certificate", ours.agent("node2").expect("signed")),
+        (
+            "another client's, of the same authority",
+            ours.sign("someone.else", Use::Client).expect("signed"),
+        ),
+        (
+            "the right name, of another authority",
+            other.sign(CONTROLLER_NAME, Use::Client).expect("signed"),
+        ),
+        (
+            "the right name, to be called by",
+            ours.sign(CONTROLLER_NAME, Use::Server).expect("signed"),
+        ),
+    ];
+    for (what, pair) in others {
+        let credentials = credentials(pair, ours.ca_pem());
+        let Ok(mut client) = agent.client(&credentials).await else { continue };
+        let answer = client.describe(pb::DescribeRequest {}).await;
+        assert!(answer.is_err(), "{what} was obeyed");
+    }
+    agent.controller().await.describe(pb::DescribeRequest {}).await.expect("the controller is");
+}
+
+#[tokio::test]
+async fn a_second_agent_says_who_holds_the_lock() {
+    let agent = agent().await;
+    let config =
+        Config { state_dir: agent.dir.path().join("state"), resolver: Arc::clone(&agent.resolver) };
+    let error = Supervisor::start(config).expect_err("there is one");
+    assert!(matches!(error, StartError::Locked { .. }), "{error:?}");
+    assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
+}
