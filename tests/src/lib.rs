@@ -2,5 +2,7 @@
 //! of what it tests.
 
 pub mod fake_agent;
+pub mod observer;
 pub mod pki;
+pub mod program;
 pub mod sim;

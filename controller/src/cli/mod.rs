@@ -14,9 +14,7 @@ mod validate;
 
 pub use exit::Exit;
 pub use place::PlaceChoice;
-pub use request::{
-    HaltRequest, Output, PlanRequest, PsRequest, ResumeRequest, RunRequest, SandboxRequest,
-};
+pub use request::{HaltRequest, PlanRequest, PsRequest, ResumeRequest, RunRequest, SandboxRequest};
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -24,7 +22,10 @@ use clap::{CommandFactory, Parser, Subcommand, ValueHint, error::ErrorKind};
 use clap_complete::Shell;
 use faultline_proto::limits::REASON_BYTES_MAX;
 
-use crate::experiment::{self, Loaded, SANDBOX_NODES_MAX, SandboxSpec};
+use crate::{
+    experiment::{self, Loaded, SANDBOX_NODES_MAX, SandboxSpec},
+    report::Output,
+};
 use place::PlaceArgs;
 
 const AFTER_HELP: &str = "\

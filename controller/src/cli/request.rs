@@ -2,20 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::ValueEnum;
-
 use super::PlaceChoice;
-use crate::experiment::{Loaded, SandboxSpec};
-
-/// How results are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Output {
-    /// For people.
-    #[default]
-    Text,
-    /// For programs: JSON on standard output, and nothing else there.
-    Json,
-}
+use crate::{
+    experiment::{Loaded, SandboxSpec},
+    report::Output,
+};
 
 /// `run`, and `inject`.
 #[derive(Debug)]

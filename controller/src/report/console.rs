@@ -11,12 +11,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Report, text};
 
-/// How results are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Output {
-    /// For a person.
+    /// For people.
+    #[default]
     Text,
-    /// For a program: one JSON document per run on stdout.
+    /// For programs: JSON on standard output, and nothing else there.
     Json,
 }
 

@@ -1,0 +1,77 @@
+//! The e2e ring: the built `faultline`, its sandbox, and an observer that shares no code with them.
+//!
+//! One test at a time: they compare the whole machine before and after.
+
+mod inventory;
+mod killed;
+mod quickstart;
+mod unprivileged;
+
+use std::{
+    fs,
+    net::IpAddr,
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use faultline_tests::observer::host_dump;
+use serde_json::Value;
+
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Nothing else of this ring runs while this lives; and at its end the machine is as it was.
+struct Alone {
+    before: String,
+    _turn: MutexGuard<'static, ()>,
+}
+
+fn alone() -> Alone {
+    let turn = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    Alone { before: host_dump(), _turn: turn }
+}
+
+impl Alone {
+    /// Compares the machine with how it was. Processes may take a moment to be gone.
+    fn check_clean(self) {
+        let end = Instant::now() + Duration::from_secs(5);
+        let mut after = host_dump();
+        while after != self.before && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(50));
+            after = host_dump();
+        }
+        assert_eq!(after, self.before, "the machine is as it was");
+    }
+}
+
+/// What the inventory of a running sandbox says of a pod.
+struct PodSeen {
+    container_id: String,
+    address: IpAddr,
+}
+
+/// The inventory of the one sandbox that runs.
+fn inventory() -> (PathBuf, Value) {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let dirs = fs::read_dir("/run/faultline").into_iter().flatten().flatten();
+        let files = dirs.map(|dir| dir.path().join("inventory.json"));
+        for path in files {
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            if let Ok(value) = serde_json::from_str(&text) {
+                return (path, value);
+            }
+        }
+        assert!(Instant::now() < end, "a sandbox writes its inventory");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn pod_seen(inventory: &Value, name: &str) -> PodSeen {
+    let pods = inventory["pods"].as_array().expect("pods");
+    let pod = pods.iter().find(|pod| pod["name"] == name).expect("the pod");
+    PodSeen {
+        container_id: pod["containers"][0]["id"].as_str().expect("an id").into(),
+        address: pod["addresses"][0].as_str().expect("an address").parse().expect("an address"),
+    }
+}
