@@ -4,9 +4,14 @@
 //! done there: a change of namespace happens on a thread of its own that ends right after.
 
 pub mod cgroup;
+pub mod cgroup_dir;
 pub mod clock;
+pub mod memory;
+pub mod memory_cgroup;
 pub mod netns;
+pub mod pidfd;
 pub mod process;
+pub mod timer;
 
 use std::io;
 
