@@ -4,6 +4,9 @@
 //! process something that is alive. This module dispatches; a new kind is one more file and the arms
 //! that the compiler then asks for.
 
+pub mod kill;
+pub mod memory_pressure;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use faultline_proto::{boottime::BootTime, fault::Fault, id::FaultId};
@@ -149,7 +152,12 @@ pub enum Refusal {
 /// A planned fault of any kind.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum AnyInjection {}
+pub enum AnyInjection {
+    /// See [`kill`].
+    Kill(kill::KillPlan),
+    /// See [`memory_pressure`].
+    MemoryPressure(memory_pressure::MemoryPressurePlan),
+}
 
 impl AnyInjection {
     /// Plans a fault on a target: looks, and touches nothing.
@@ -162,27 +170,38 @@ impl AnyInjection {
         target: &Resolved,
         resolver: &Resolver,
     ) -> Result<Self, Refusal> {
-        let _ = (id, target, resolver);
         match fault {
-            Fault::Partition(_) | Fault::Kill(_) | Fault::MemoryPressure(_) => {
-                Err(Refusal::NotPossible("kind not built in".into()))
+            Fault::Partition(_) => Err(Refusal::NotPossible("kind not built in".into())),
+            Fault::Kill(fault) => kill::KillPlan::new(id, fault, target, resolver).map(Self::Kill),
+            Fault::MemoryPressure(fault) => {
+                memory_pressure::MemoryPressurePlan::new(id, fault, target, resolver)
+                    .map(Self::MemoryPressure)
             }
         }
     }
 
-    /// What no two faults can have at once on this node; `None` where faults compose.
-    pub fn exclusive_key(&self) -> Option<String> {
-        match *self {}
-    }
-
     /// What will be done, in one sentence for a person.
     pub fn describe(&self) -> String {
-        match *self {}
+        match self {
+            Self::Kill(plan) => plan.describe(),
+            Self::MemoryPressure(plan) => plan.describe(),
+        }
+    }
+
+    /// What two faults that are in effect at once must not both have; `None`: nothing.
+    pub fn exclusive_key(&self) -> Option<String> {
+        match self {
+            Self::Kill(plan) => plan.exclusive_key(),
+            Self::MemoryPressure(plan) => Some(plan.exclusive_key()),
+        }
     }
 
     /// The contract that every kind fulfils.
     pub fn as_injection(&self) -> &dyn Injection {
-        match *self {}
+        match self {
+            Self::Kill(plan) => plan,
+            Self::MemoryPressure(plan) => plan,
+        }
     }
 }
 

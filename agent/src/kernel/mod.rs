@@ -5,9 +5,14 @@
 
 pub mod capabilities;
 pub mod cgroup;
+pub mod cgroup_dir;
 pub mod clock;
+pub mod memory;
+pub mod memory_cgroup;
 pub mod netns;
+pub mod pidfd;
 pub mod process;
+pub mod timer;
 
 use std::io;
 

@@ -1,12 +1,20 @@
-//! Processes, by identity: a pid alone may come to mean another one.
+//! Processes, by identity: a pid alone may come to mean another one. And which containers they are in,
+//! what they are called, and what signals do to them.
 
-use std::fs;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    fmt, fs,
+    path::Path,
+};
 
+use faultline_proto::{id::FaultId, target::is_container_id};
 use procfs::process::Process as ProcFs;
 use serde::{Deserialize, Serialize};
 
+use super::{KernelError, cgroup};
+
 /// A process: its pid, and when it started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ProcessId {
     /// The pid, in the pid namespace of the agent.
     pub pid: i32,
@@ -26,10 +34,261 @@ impl ProcessId {
     pub fn is_alive(self) -> bool {
         Self::of(self.pid) == Some(self)
     }
+
+    /// Whether a line of its `/proc/PID/cgroup` is of the container.
+    pub fn is_in_container(self, container_id: &str) -> bool {
+        self.cgroup_paths().iter().any(|path| container_id_in(path) == Some(container_id))
+    }
+
+    /// The paths of its control groups; none if it has gone.
+    fn cgroup_paths(self) -> Vec<String> {
+        let lines = cgroup::membership(self.pid).unwrap_or_default().into_iter();
+        lines.filter_map(|(_controllers, path)| Some(path.to_str()?.to_owned())).collect()
+    }
 }
 
 /// Every pid there is now, as far as this process's `/proc` shows them.
 pub fn all_pids() -> Vec<i32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// The processes of a container now, oldest first; none when it has gone. Processes of ours that are
+/// in the container's control group for a fault are not among them.
+pub fn in_container(container_id: &str) -> Vec<ProcessId> {
+    let all = all_pids().into_iter().filter_map(ProcessId::of);
+    sorted(all.filter(|process| process.is_in_container(container_id)).collect())
+}
+
+/// The processes of a pod now, by the ids of its containers, each list oldest first.
+pub fn in_pod(pod_uid: &str) -> BTreeMap<String, Vec<ProcessId>> {
+    let forms = [format!("pod{pod_uid}"), format!("pod{}", pod_uid.replace('-', "_"))];
+    let mut containers: BTreeMap<String, Vec<ProcessId>> = BTreeMap::new();
+    for process in all_pids().into_iter().filter_map(ProcessId::of) {
+        let paths = process.cgroup_paths();
+        let of_pod = |path: &&String| forms.iter().any(|form| path.contains(form));
+        if let Some(id) = paths.iter().filter(of_pod).find_map(|path| container_id_in(path)) {
+            containers.entry(id.to_owned()).or_default().push(process);
+        }
+    }
+    containers.into_iter().map(|(id, processes)| (id, sorted(processes))).collect()
+}
+
+/// The main process among those of a container: its parent is not one of them. Of several, as when
+/// a command is being executed in the container, the oldest.
+pub fn main_of(processes: &[ProcessId]) -> Option<ProcessId> {
+    let inside: HashSet<i32> = processes.iter().map(|process| process.pid).collect();
+    let mut oldest_first = processes.to_vec();
+    oldest_first.sort_by_key(|process| (process.start_ticks, process.pid));
+    oldest_first
+        .into_iter()
+        .find(|process| parent_of(process.pid).is_some_and(|parent| !inside.contains(&parent)))
+}
+
+/// This process, those it descends from, and pid 1: none of them may ever be a target.
+pub fn own_lineage() -> BTreeSet<i32> {
+    let mut lineage = BTreeSet::from([1]);
+    let mut next = i32::try_from(std::process::id()).ok();
+    // A pid namespace ends the line with a parent of 0; the count ends it should /proc be odd.
+    while let Some(pid) = next.filter(|pid| *pid > 0 && lineage.len() < 1000) {
+        lineage.insert(pid);
+        next = parent_of(pid);
+    }
+    lineage
+}
+
+fn parent_of(pid: i32) -> Option<i32> {
+    Some(ProcFs::new(pid).ok()?.stat().ok()?.ppid)
+}
+
+fn sorted(mut processes: Vec<ProcessId>) -> Vec<ProcessId> {
+    processes.sort_by_key(|process| (process.start_ticks, process.pid));
+    processes
+}
+
+/// The container that a control group path belongs to: its last 64 hexadecimal digits in a row, the
+/// last because nodes may be containers themselves. Not for a runtime's own monitor beside the
+/// container (CRI-O's conmon), nor for a group of ours below the container's.
+pub fn container_id_in(path: &str) -> Option<&str> {
+    if path.split('/').any(|name| FaultId::from_object_name(name).is_some()) {
+        return None;
+    }
+    let (name, id) = path.rsplit('/').find_map(|name| {
+        let mut runs = name.rsplit(|c: char| !c.is_ascii_hexdigit());
+        Some((name, runs.find(|digits| is_container_id(digits))?))
+    })?;
+    (!name.starts_with("crio-conmon-")).then_some(id)
+}
+
+/// What a process is called.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessName {
+    /// Its `comm`: at most 15 bytes, and its own to change (`proc_pid_comm(5)`).
+    pub comm: String,
+    /// The base name of its executable, where that can be read.
+    pub executable: Option<String>,
+}
+
+impl ProcessName {
+    /// The name of a process; `None` if it has gone.
+    pub fn of(process: ProcessId) -> Option<Self> {
+        let comm = fs::read_to_string(format!("/proc/{}/comm", process.pid)).ok()?;
+        let link = fs::read_link(format!("/proc/{}/exe", process.pid)).ok();
+        let executable = link.as_deref().and_then(Path::file_name).map(|name| {
+            let name = name.to_string_lossy();
+            name.strip_suffix(" (deleted)").unwrap_or(&name).to_owned()
+        });
+        Some(Self { comm: comm.trim_end_matches('\n').to_owned(), executable })
+    }
+
+    /// Whether `name` means it: its comm, or its executable's base name, or the first
+    /// 15 bytes of that, as the kernel would cut it.
+    pub fn is(&self, name: &str) -> bool {
+        let executable = self.executable.as_deref();
+        self.comm == name
+            || executable.is_some_and(|e| {
+                e == name || (name.len() == 15 && e.as_bytes().starts_with(name.as_bytes()))
+            })
+    }
+}
+
+impl fmt::Display for ProcessName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.comm)
+    }
+}
+
+/// What signals do to a process, of `proc_pid_status(5)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SignalState {
+    /// `State`: `R`, `S`, `T` (stopped), `Z` …
+    pub state: char,
+    /// `SigPnd` of the main thread and `ShdPnd`: sent and not yet taken. Bit 0 is signal 1.
+    pub pending: u64,
+    /// `SigBlk` of the main thread.
+    pub blocked: u64,
+    /// `SigIgn`.
+    pub ignored: u64,
+    /// `SigCgt`: it has a handler.
+    pub caught: u64,
+    /// Whether it is the first process of a pid namespace below the agent's. The kernel drops
+    /// signals for such a one that it has no handler for, but `SIGKILL` and `SIGSTOP`
+    /// from outside (`pid_namespaces(7)`).
+    pub is_namespace_init: bool,
+}
+
+impl SignalState {
+    /// Reads it; `None` if the process has ended or another one has its pid.
+    pub fn of(process: ProcessId) -> Option<Self> {
+        let status = ProcFs::new(process.pid).ok()?.status().ok()?;
+        // Read before, checked after: the text is of the process that is meant.
+        process.is_alive().then(|| Self {
+            state: status.state.chars().next().unwrap_or('?'),
+            pending: status.sigpnd | status.shdpnd,
+            blocked: status.sigblk,
+            ignored: status.sigign,
+            caught: status.sigcgt,
+            is_namespace_init: status.nspid.is_some_and(|p| p.len() > 1 && p.last() == Some(&1)),
+        })
+    }
+
+    /// Whether job control has stopped it.
+    pub fn is_stopped(&self) -> bool {
+        self.state == 'T'
+    }
+}
+
+/// Whether a signal is in one of the sets of [`SignalState`].
+pub fn has_signal(set: u64, signal: u8) -> bool {
+    (1..=64).contains(&signal) && set >> (signal - 1) & 1 == 1
+}
+
+/// The `oom_score_adj` of a process: -1000 to 1000, `proc_pid_oom_score_adj(5)`.
+///
+/// # Errors
+/// When it has gone, or the file holds something else.
+pub fn oom_score_adj(process: ProcessId) -> Result<i16, KernelError> {
+    let path = format!("/proc/{}/oom_score_adj", process.pid);
+    let text = fs::read_to_string(&path).map_err(|e| KernelError::io("read", &path, e))?;
+    let problem = |_not_a_number| format!("not a score: {:?}", text.trim());
+    text.trim().parse().map_err(problem).map_err(|problem| KernelError::Unexpected {
+        verb: "read",
+        object: path,
+        problem,
+    })
+}
+
+/// Sets the calling process's own `oom_score_adj`. Raising it needs no privilege.
+///
+/// # Errors
+/// When it is lowered without `CAP_SYS_RESOURCE`.
+pub fn set_own_oom_score_adj(score: i16) -> Result<(), KernelError> {
+    let path = "/proc/self/oom_score_adj";
+    fs::write(path, score.to_string()).map_err(|e| KernelError::io("write", path, e))
+}
+
+/// Closes every descriptor from 3 on. All of ours are close-on-exec; this is for those that whoever
+/// started the agent let slip through. Nothing is done before Linux 5.9.
+#[allow(unsafe_code, reason = "close_range(2) has no safe wrapper in nix")]
+pub fn close_inherited_descriptors() {
+    // SAFETY: called first thing in a new process, before anything in it owns a descriptor above 2
+    // (the caller sees to that), so that no owner is left with a closed or reused one.
+    let _too_old = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+
+    #[test]
+    fn the_container_is_the_last_id_of_the_path() {
+        for path in [
+            format!("/kubepods/burstable/pod1/{A}"),
+            format!("/kubepods.slice/kubepods-pod1_2.slice/cri-containerd-{A}.scope"),
+            format!("/docker/{B}/kubelet/kubepods/pod1/{A}"),
+            format!("/docker/{B}/kubelet/kubepods/pod1/{A}/init.scope/deeper"),
+            format!("/../../kubelet-pod1.slice/crio-{A}.scope/container"),
+        ] {
+            assert_eq!(container_id_in(&path), Some(A), "{path}");
+        }
+        for path in [
+            "/".to_owned(),
+            format!("/kubepods/pod1/{A}a"),
+            format!("/kubepods/pod1/crio-conmon-{A}.scope"),
+            format!("/kubepods/pod1/{A}/faultline_0000000000000007"),
+        ] {
+            assert_eq!(container_id_in(&path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_process_knows_itself_and_its_lineage() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let process = ProcessId::of(own).unwrap();
+        assert!(process.is_alive());
+        let impostor = ProcessId { start_ticks: process.start_ticks + 1, ..process };
+        assert!(!impostor.is_alive() && SignalState::of(impostor).is_none());
+        let lineage = own_lineage();
+        assert!(lineage.contains(&own) && lineage.contains(&1));
+        assert!(matches!(SignalState::of(process).unwrap().state, 'R' | 'S'));
+        assert_eq!(main_of(&[process]), Some(process));
+    }
+
+    #[test]
+    fn names_are_matched_as_the_kernel_cuts_them() {
+        let name = ProcessName {
+            comm: "worker".into(),
+            executable: Some("a-very-long-program-name".into()),
+        };
+        assert!(name.is("worker") && name.is("a-very-long-pro"));
+        assert!(!name.is("a-very") && !name.is("work"));
+    }
+
+    #[test]
+    fn signals_are_bits_from_one_on() {
+        assert!(has_signal(1, 1) && has_signal(1 << 63, 64) && !has_signal(u64::MAX, 0));
+    }
 }

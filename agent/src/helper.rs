@@ -1,1 +1,0 @@
-//! The entry point of helper processes that faults start.
