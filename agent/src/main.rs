@@ -3,5 +3,8 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Some(code) = faultline_agent::helper::run_if_asked() {
+        return code;
+    }
     faultline_agent::cli::run(std::env::args_os())
 }

@@ -19,12 +19,13 @@ use crate::{
     helper::{self, Helper, Kind, memory::Start},
     kernel::{
         KernelError,
-        cgroup::Version,
+        cgroup::{CgroupFs, Version},
         cgroup_dir,
         memory::{self, MachineMemory},
         memory_cgroup::MemoryCgroup,
         process::{self, ProcessId},
     },
+    node_info::Feature,
     resolve::{Resolved, Resolver},
 };
 
@@ -46,6 +47,19 @@ const OOM_FIRST: i16 = 1000;
 const WATCH: Duration = Duration::from_millis(200);
 /// How long the helper's end may take: what it holds has to be freed.
 const END_MAX: Duration = Duration::from_secs(5);
+
+/// Whether this node has what memory pressure needs.
+pub fn feature(cgroups: &CgroupFs) -> Feature {
+    let hierarchy = cgroups.with_controller("memory");
+    Feature {
+        name: "memory-cgroup",
+        available: hierarchy.is_some(),
+        detail: hierarchy.map_or_else(
+            || "no mounted hierarchy has the memory controller".into(),
+            |hierarchy| hierarchy.mount_point.display().to_string(),
+        ),
+    }
+}
 
 /// A memory pressure, planned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

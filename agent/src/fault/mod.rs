@@ -6,12 +6,15 @@
 
 pub mod kill;
 pub mod memory_pressure;
+mod sweep;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use faultline_proto::{boottime::BootTime, fault::Fault, id::FaultId};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+pub use sweep::{Swept, sweep};
 
 use crate::{
     kernel::KernelError,
@@ -205,24 +208,7 @@ impl AnyInjection {
     }
 }
 
-/// What a sweep did.
-#[derive(Debug, Default)]
-pub struct Swept {
-    /// What was removed, each as one sentence.
-    pub removed: Vec<String>,
-    /// What carries our name and could not be removed.
-    pub failed: Vec<String>,
-}
-
-/// Removes everything on this node that carries our name and is not of a fault in `known`.
-pub fn sweep(resolver: &Resolver, known: &BTreeSet<FaultId>) -> Swept {
-    let swept = Swept::default();
-    let _ = (resolver, known);
-    swept
-}
-
 /// What the fault kinds need of this node, and whether it is there.
 pub fn features(resolver: &Resolver) -> Vec<Feature> {
-    let _ = resolver;
-    Vec::new()
+    vec![memory_pressure::feature(&resolver.cgroups)]
 }

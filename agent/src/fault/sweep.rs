@@ -1,0 +1,61 @@
+//! The start-up sweep: what carries our name on this node and has no record is removed, so that even a
+//! lost journal leaves nothing behind for ever. It never touches what does not carry our name.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use faultline_proto::id::FaultId;
+
+use crate::{helper, kernel::cgroup_dir, resolve::Resolver};
+
+/// A control group younger than this may be of an agent that is just about to use it: on a machine
+/// that is several nodes at once, as a sandbox's is, agents see each other's.
+const CGROUP_AGE_MIN: Duration = Duration::from_secs(5);
+
+/// What a sweep did.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// What was removed, each as one sentence.
+    pub removed: Vec<String>,
+    /// What carries our name and could not be removed.
+    pub failed: Vec<String>,
+}
+
+/// Removes everything on this node that carries our name and is not of a fault in `known`.
+pub fn sweep(resolver: &Resolver, known: &BTreeSet<FaultId>) -> Swept {
+    let mut swept = Swept::default();
+    match helper::sweep() {
+        Ok(ids) => swept.removed.extend(ids.iter().map(|id| format!("the helper of fault {id}"))),
+        Err(e) => swept.failed.push(format!("a helper: {e}")),
+    }
+    for hierarchy in &resolver.cgroups.hierarchies {
+        for (id, dir) in cgroup_dir::ours_below(&hierarchy.mount_point) {
+            if !known.contains(&id) && is_old(&dir) {
+                swept.take_in(&format!("control group {}", dir.display()), fs::remove_dir(&dir));
+            }
+        }
+    }
+    swept
+}
+
+impl Swept {
+    fn take_in(&mut self, what: &str, result: io::Result<()>) {
+        match result {
+            Ok(()) => self.removed.push(what.to_owned()),
+            // In use by an agent of another node on this machine: not this one's to take away.
+            Err(e) if e.raw_os_error() == Some(libc::EBUSY) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => self.failed.push(format!("{what}: {e}")),
+        }
+    }
+}
+
+fn is_old(dir: &Path) -> bool {
+    let changed = fs::metadata(dir).and_then(|meta| meta.modified());
+    let age = changed.ok().and_then(|changed| SystemTime::now().duration_since(changed).ok());
+    age.is_some_and(|age| age >= CGROUP_AGE_MIN)
+}
