@@ -229,3 +229,115 @@ fn read(path: &Path) -> Result<Record, String> {
     }
     Ok(record)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn record(bits: u64) -> Record {
+        let id = FaultId::from_bits(bits).to_string();
+        let text = json!({
+            "faultId": id,
+            "runId": "00000000000000ff",
+            "bootId": "b",
+            "target": { "namespace": "shop", "pod": "api-1", "uid": "u", "container": null },
+            "fault": { "kill": { "signal": 9, "processes": "main", "every": null } },
+            "lease": { "secs": 10, "nanos": 0 },
+            "deadline": 1,
+            "injection": { "kill": {
+                "id": id, "target": "shop/api-1", "podUid": "u", "containerId": "c", "signal": 9,
+                "processes": "main", "every": null, "victims": [], "siblings": [], "mainName": null,
+                "ownDirs": [],
+            } },
+        });
+        serde_json::from_value(text).expect("a record")
+    }
+
+    fn file(dir: &Path, bits: u64) -> PathBuf {
+        dir.join(format!("{}.json", FaultId::from_bits(bits)))
+    }
+
+    #[test]
+    fn what_was_appended_is_found_until_it_is_removed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (journal, found) = Journal::open(dir.path()).expect("opened");
+        assert!(found.records.is_empty());
+        journal.append(vec![record(1), record(2)]).expect("appended");
+        let (journal, found) = Journal::open(dir.path()).expect("opened again");
+        assert_eq!(found.records.len(), 2);
+        assert!(found.unreadable.is_empty());
+        journal.remove(FaultId::from_bits(1)).expect("removed");
+        journal.remove(FaultId::from_bits(1)).expect("removed twice is removed");
+        let (_, found) = Journal::open(dir.path()).expect("opened again");
+        assert_eq!(found.records.len(), 1);
+        assert_eq!(found.records[0].record().fault_id, FaultId::from_bits(2));
+    }
+
+    #[test]
+    fn a_record_that_is_torn_anywhere_is_never_guessed_at() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (journal, _) = Journal::open(dir.path()).expect("opened");
+        journal.append(vec![record(1)]).expect("appended");
+        let path = file(dir.path(), 1);
+        let whole = fs::read(&path).expect("read");
+        for length in 0..whole.len() {
+            fs::write(&path, &whole[..length]).expect("torn");
+            let (_, found) = Journal::open(dir.path()).expect("opened");
+            assert!(found.records.is_empty(), "{length} bytes of {}", whole.len());
+            assert_eq!(found.unreadable.len(), 1, "it is reported");
+            assert!(path.exists(), "and left for a person to look at");
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_and_another_version_are_reported() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (journal, _) = Journal::open(dir.path()).expect("opened");
+        journal.append(vec![record(1)]).expect("appended");
+        let path = file(dir.path(), 1);
+        let whole = fs::read(&path).expect("read");
+        let why = |bytes: &[u8]| {
+            fs::write(&path, bytes).expect("written");
+            let (_, found) = Journal::open(dir.path()).expect("opened");
+            assert!(found.records.is_empty());
+            found.unreadable.into_values().next().expect("reported")
+        };
+        let mut flipped = whole.clone();
+        *flipped.last_mut().expect("not empty") ^= 1;
+        assert!(why(&flipped).contains("checksum"));
+        let newer =
+            String::from_utf8(whole.clone()).expect("text").replacen("journal 1 ", "journal 2 ", 1);
+        assert!(why(newer.as_bytes()).contains("version 2"));
+        fs::rename(&path, file(dir.path(), 9)).expect("renamed");
+        fs::write(file(dir.path(), 9), &whole).expect("written");
+        let (_, found) = Journal::open(dir.path()).expect("opened");
+        assert!(
+            found
+                .unreadable
+                .into_values()
+                .all(|why| why.contains("not of the one it is named after"))
+        );
+    }
+
+    #[test]
+    fn what_was_never_renamed_never_touched_a_kernel() {
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::write(file(dir.path(), 1).with_extension("tmp"), "half").expect("written");
+        let (_, found) = Journal::open(dir.path()).expect("opened");
+        assert!(found.records.is_empty() && found.unreadable.is_empty());
+        assert_eq!(fs::read_dir(dir.path()).expect("read").count(), 0);
+    }
+
+    #[test]
+    fn a_disk_that_takes_nothing_refuses_and_keeps_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (journal, _) = Journal::open(&dir.path().join("journal")).expect("opened");
+        // A directory where a record should go: even root cannot write there.
+        fs::create_dir(file(&dir.path().join("journal"), 2)).expect("made");
+        let error = journal.append(vec![record(1), record(2)]).expect_err("refused");
+        assert!(error.to_string().contains("failed to write"), "{error}");
+        assert!(!file(&dir.path().join("journal"), 1).exists(), "all or none");
+    }
+}
