@@ -18,6 +18,7 @@ use crate::{
     place::Place,
     report::{millis, time},
     run::one_line,
+    sandbox::StepError,
 };
 
 /// What came of asking every agent.
@@ -111,15 +112,21 @@ impl Overview {
 }
 
 /// What is injected right now, on every node, and until when.
-pub async fn ps(place: &Place) -> Overview {
-    let (fleet, errors) = Fleet::connect_some(&place.agents(), &place.credentials()).await;
+///
+/// # Errors
+/// When the controller's credentials cannot be read.
+pub async fn ps(place: &Place) -> Result<Overview, StepError> {
+    let (fleet, errors) = Fleet::connect_some(&place.agents(), &place.credentials()?).await;
     let answers = fleet.list().await;
-    overview(&fleet, answers, &errors, |state| state != Some(State::Reverted))
+    Ok(overview(&fleet, answers, &errors, |state| state != Some(State::Reverted)))
 }
 
 /// Reverts everything everywhere, and has the agents refuse new injections until they are resumed.
-pub async fn halt(place: &Place, reason: &str) -> Overview {
-    let (fleet, errors) = Fleet::connect_some(&place.agents(), &place.credentials()).await;
+///
+/// # Errors
+/// When the controller's credentials cannot be read.
+pub async fn halt(place: &Place, reason: &str) -> Result<Overview, StepError> {
+    let (fleet, errors) = Fleet::connect_some(&place.agents(), &place.credentials()?).await;
     let answers = fleet.halt(reason).await;
     let mut overview = overview(&fleet, answers, &errors, |_| true);
     overview.halted = fleet
@@ -129,15 +136,18 @@ pub async fn halt(place: &Place, reason: &str) -> Overview {
         })
         .map(|agent| Halted { node: agent.node().into(), reason: reason.into() })
         .collect();
-    overview
+    Ok(overview)
 }
 
 /// Allows new injections again. Returns what could not be done.
-pub async fn resume(place: &Place) -> Vec<String> {
-    let (fleet, errors) = Fleet::connect_some(&place.agents(), &place.credentials()).await;
+///
+/// # Errors
+/// When the controller's credentials cannot be read.
+pub async fn resume(place: &Place) -> Result<Vec<String>, StepError> {
+    let (fleet, errors) = Fleet::connect_some(&place.agents(), &place.credentials()?).await;
     let answers = fleet.resume().await;
     let failed = answers.into_values().filter_map(Result::err).chain(errors);
-    failed.map(|e| one_line(&e)).collect()
+    Ok(failed.map(|e| one_line(&e)).collect())
 }
 
 fn overview(

@@ -1,7 +1,7 @@
 //! One attempt of each kind of probe. Every attempt makes a connection of its own: one that is kept
 //! open would not notice a cut until something is sent on it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
@@ -43,7 +43,7 @@ pub enum Target {
     /// A command in a pod.
     Exec {
         /// Where pods are.
-        place: Place,
+        place: Arc<Place>,
         /// In which.
         pod: Box<Pod>,
         /// The program and its arguments.
@@ -53,7 +53,7 @@ pub enum Target {
 
 impl Target {
     /// Makes ready what a probe tries. `exec_pod` is the pod that an exec probe's command runs in.
-    pub fn new(kind: &ProbeKind, place: &Place, exec_pod: Option<&Pod>) -> Result<Self, String> {
+    pub fn new(kind: &ProbeKind, place: &Arc<Place>, exec_pod: Option<&Pod>) -> Result<Self, String> {
         Ok(match kind {
             ProbeKind::Http { url, status } => {
                 let (authority, path) = split_url(url);
@@ -63,7 +63,7 @@ impl Target {
             ProbeKind::Exec { target, command } => {
                 let pod = exec_pod.ok_or_else(|| format!("target `{}` is nobody", target.value))?;
                 Self::Exec {
-                    place: place.clone(),
+                    place: Arc::clone(place),
                     pod: Box::new(pod.clone()),
                     command: command.clone(),
                 }
@@ -136,9 +136,8 @@ async fn exec(
 ) -> Result<(), String> {
     let outcome = place.exec(pod, command, timeout).await.map_err(|e| e.to_string())?;
     match outcome.code {
-        Some(0) => Ok(()),
-        Some(code) => Err(format!("exit code {code}")),
-        None => Err("ended by a signal".into()),
+        0 => Ok(()),
+        code => Err(format!("exit code {code}")),
     }
 }
 

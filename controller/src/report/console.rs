@@ -9,7 +9,7 @@ use std::{
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{Report, text};
+use super::{PlanReport, Report, text};
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -78,6 +78,17 @@ impl Console {
         match self.output {
             Output::Text => self.print(&text::summary(report)),
             Output::Json => match serde_json::to_string_pretty(report) {
+                Ok(json) => self.print(&format!("{json}\n")),
+                Err(e) => self.print(&format!("{{\"error\": \"{e}\"}}\n")),
+            },
+        }
+    }
+
+    /// What `faultline plan` came to.
+    pub fn plan(&self, plan: &PlanReport) {
+        match self.output {
+            Output::Text => self.print(&plan.text()),
+            Output::Json => match serde_json::to_string_pretty(plan) {
                 Ok(json) => self.print(&format!("{json}\n")),
                 Err(e) => self.print(&format!("{{\"error\": \"{e}\"}}\n")),
             },

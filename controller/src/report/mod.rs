@@ -3,13 +3,19 @@
 //! Every time is a number of milliseconds, measured on a monotonic clock.
 
 mod console;
+mod plan;
 mod text;
 
-use std::time::Duration;
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::Serialize;
 
 pub use console::{Console, Output, time};
+pub use plan::PlanReport;
 
 use crate::probe::{Downtime, Share};
 
@@ -50,6 +56,29 @@ pub struct Report {
     pub residue: Vec<String>,
     /// The exit code of the command.
     pub exit_code: u8,
+}
+
+impl Report {
+    /// Takes in what was found to be left after the run: of the sandbox, say.
+    pub fn add_residue(&mut self, residue: Vec<String>) {
+        self.residue.extend(residue);
+        if !self.residue.is_empty() {
+            self.verdict = Verdict::Residue;
+            self.exit_code = self.verdict.exit_code();
+        }
+    }
+
+    /// Writes `<experiment>-<run id>.json` into a directory, which is made if it is not there.
+    /// Returns the file.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, dir: &Path) -> io::Result<PathBuf> {
+        fs::create_dir_all(dir)?;
+        let file = dir.join(format!("{}-{}.json", self.experiment, self.run_id));
+        fs::write(&file, serde_json::to_vec_pretty(self)?)?;
+        Ok(file)
+    }
 }
 
 /// How a run ended.

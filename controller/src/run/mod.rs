@@ -89,7 +89,7 @@ struct Times {
 /// Runs an experiment, from the first look to the verdict.
 pub async fn run(
     experiment: &Experiment,
-    place: &Place,
+    place: &Arc<Place>,
     console: &Console,
     interrupt: &Interrupt,
 ) -> Report {
@@ -164,11 +164,12 @@ async fn connect(place: &Place, plan: &Plan) -> Result<Fleet, Vec<String>> {
     let nodes = plan.nodes();
     let endpoints: Vec<_> =
         place.agents().into_iter().filter(|agent| nodes.contains(agent.node.as_str())).collect();
-    Fleet::connect(&endpoints, &place.credentials()).await.map_err(|errors| one_lines(&errors))
+    let credentials = place.credentials().map_err(|e| vec![one_line(&e)])?;
+    Fleet::connect(&endpoints, &credentials).await.map_err(|errors| one_lines(&errors))
 }
 
 impl Run<'_> {
-    async fn phases(&mut self, place: &Place) -> Result<(), Ended> {
+    async fn phases(&mut self, place: &Arc<Place>) -> Result<(), Ended> {
         let pods = place.pods();
         let plan = Plan::new(self.experiment, &pods)
             .map_err(|e: PlanError| Ended::Refused(vec![one_line(&e)]))?;
@@ -216,7 +217,7 @@ impl Run<'_> {
 
     fn start_probes(
         &mut self,
-        place: &Place,
+        place: &Arc<Place>,
         plan: &Plan,
         pods: &[crate::place::Pod],
     ) -> Result<(), Ended> {

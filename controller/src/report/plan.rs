@@ -1,0 +1,95 @@
+//! What a plan came to: who would be hit, and how.
+
+use serde::Serialize;
+
+use crate::{
+    place::Pod,
+    plan::{Blast, Plan},
+};
+
+/// The plan of one experiment, for `faultline plan`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanReport {
+    /// The experiment's name.
+    pub experiment: String,
+    /// Gives the same choices again.
+    pub seed: u64,
+    /// Who each target was found to be; empty where it was refused.
+    pub targets: Vec<TargetReport>,
+    /// How much would be hit.
+    pub blast: Option<Blast>,
+    /// What each agent would do, in order.
+    pub injections: Vec<String>,
+    /// Why it would be refused, each in one sentence. Empty: it would not.
+    pub refused: Vec<String>,
+}
+
+/// Who a target was found to be.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetReport {
+    /// Its name in the experiment.
+    pub name: String,
+    /// Pods that match its selector, before the mode.
+    pub matched: usize,
+    /// Those that are meant: `namespace/name on node`.
+    pub chosen: Vec<String>,
+}
+
+impl PlanReport {
+    /// From what planning came to.
+    pub fn new(
+        experiment: &str,
+        seed: u64,
+        pods: &[Pod],
+        planned: Result<(Plan, Vec<String>), Vec<String>>,
+    ) -> Self {
+        let experiment = experiment.to_owned();
+        match planned {
+            Err(refused) => Self {
+                experiment,
+                seed,
+                targets: Vec::new(),
+                blast: None,
+                injections: Vec::new(),
+                refused,
+            },
+            Ok((plan, injections)) => {
+                let shown = |i: &usize| format!("{} on {}", pods[*i].target(), pods[*i].node);
+                let targets = plan.targets.iter().map(|(name, selection)| TargetReport {
+                    name: name.clone(),
+                    matched: selection.matched.len(),
+                    chosen: selection.chosen.iter().map(shown).collect(),
+                });
+                Self {
+                    experiment,
+                    seed,
+                    targets: targets.collect(),
+                    blast: Some(plan.blast()),
+                    injections,
+                    refused: Vec::new(),
+                }
+            }
+        }
+    }
+
+    /// For a person.
+    pub fn text(&self) -> String {
+        let mut out = format!("{} (seed {})\n", self.experiment, self.seed);
+        for target in &self.targets {
+            let (chosen, matched) = (target.chosen.join(", "), target.matched);
+            out.push_str(&format!("  target {}: {chosen} ({matched} match)\n", target.name));
+        }
+        for injection in &self.injections {
+            out.push_str(&format!("  would {injection}\n"));
+        }
+        if let Some(Blast { pods_hit, pods_matched }) = self.blast {
+            out.push_str(&format!("  {pods_hit} of {pods_matched} pods would be hit; nothing was\n"));
+        }
+        for reason in &self.refused {
+            out.push_str(&format!("  would be refused: {reason}\n"));
+        }
+        out
+    }
+}
