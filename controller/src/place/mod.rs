@@ -2,10 +2,16 @@
 //!
 //! A place is the sandbox or an inventory file. Whoever runs an experiment does not know which.
 
-use std::{collections::BTreeMap, net::IpAddr};
+pub mod inventory;
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use faultline_proto::target::{self, Target};
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use self::inventory::Inventory;
+use crate::sandbox::{Sandbox, StepError};
 
 /// A pod, as a place knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,5 +81,138 @@ pub struct Credentials {
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Credentials { .. }")
+    }
+}
+
+/// A process of this machine, by identity: a pid alone may come to mean another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Process {
+    /// Its pid, as this process sees it.
+    pub pid: i32,
+    /// Clock ticks from boot to its start, field 22 of `proc_pid_stat(5)`.
+    pub start_ticks: u64,
+}
+
+impl Process {
+    /// The process that has this pid now; `None` if there is none, or it is a zombie.
+    pub fn of(pid: i32) -> Option<Self> {
+        let stat = procfs::process::Process::new(pid).ok()?.stat().ok()?;
+        let ended = matches!(stat.state, 'Z' | 'X');
+        (!ended).then_some(Self { pid, start_ticks: stat.starttime })
+    }
+
+    /// This process.
+    pub fn current() -> Option<Self> {
+        Self::of(i32::try_from(std::process::id()).ok()?)
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(self) -> bool {
+        Self::of(self.pid) == Some(self)
+    }
+}
+
+/// How a command in a pod ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExecOutcome {
+    /// Its exit code; 127 if it could not be run, 128 and the signal if one ended it.
+    pub code: i32,
+    /// What it printed: the first MiB.
+    pub stdout: Vec<u8>,
+    /// What it complained of: the first MiB.
+    pub stderr: Vec<u8>,
+}
+
+/// Why the outcome of a command in a pod is not known.
+#[derive(Debug, Error)]
+pub enum ExecError {
+    /// No such pod, or it does not run.
+    #[error("pod {pod} does not run here")]
+    NoSuchPod {
+        /// The pod.
+        pod: String,
+    },
+    /// There is no way into its pods.
+    #[error(
+        "commands cannot be run in pods of a written inventory, such as {pod}; only the sandbox can do that"
+    )]
+    NoWayIn {
+        /// The pod.
+        pod: String,
+    },
+    /// It took too long, and was killed.
+    #[error("the command took longer than {within:?}")]
+    TimedOut {
+        /// How long it was given.
+        within: Duration,
+    },
+    /// It could not be started or waited for.
+    #[error(transparent)]
+    Step(#[from] StepError),
+}
+
+/// Where an experiment runs.
+#[derive(Debug)]
+pub enum Place {
+    /// A sandbox of this process.
+    Sandbox(Sandbox),
+    /// What a file says there is.
+    Inventory(Inventory),
+}
+
+impl Place {
+    /// The pods as they are now.
+    pub fn pods(&self) -> Vec<Pod> {
+        match self {
+            Self::Sandbox(sandbox) => sandbox.pods(),
+            Self::Inventory(inventory) => inventory.pods(),
+        }
+    }
+
+    /// How the agents are reached, one of each node.
+    pub fn agents(&self) -> Vec<AgentEndpoint> {
+        match self {
+            Self::Sandbox(sandbox) => sandbox.agents(),
+            Self::Inventory(inventory) => inventory.agents.clone(),
+        }
+    }
+
+    /// What the controller proves itself with, and what it believes.
+    ///
+    /// # Errors
+    /// When a file of it cannot be read.
+    pub fn credentials(&self) -> Result<Credentials, StepError> {
+        match self {
+            Self::Sandbox(sandbox) => Ok(sandbox.credentials().clone()),
+            Self::Inventory(inventory) => inventory.credentials(),
+        }
+    }
+
+    /// Runs a command in a pod, and kills it if it takes longer than `within`.
+    ///
+    /// # Errors
+    /// When the outcome is not known. An exit code other than 0 is no error.
+    pub async fn exec(
+        &self,
+        pod: &Pod,
+        command: &[String],
+        within: Duration,
+    ) -> Result<ExecOutcome, ExecError> {
+        match self {
+            Self::Sandbox(sandbox) => sandbox.exec(pod, command, within).await,
+            Self::Inventory(inventory) => inventory.exec(pod, command, within).await,
+        }
+    }
+
+    /// What it is, for a person: `a sandbox of 3 nodes and 4 pods`.
+    pub fn describe(&self) -> String {
+        let counts = format!("{} nodes and {} pods", self.agents().len(), self.pods().len());
+        match self {
+            Self::Sandbox(_) => format!("a sandbox of {counts}"),
+            Self::Inventory(inventory) => {
+                format!("the inventory {} of {counts}", inventory.file.display())
+            }
+        }
     }
 }

@@ -1,0 +1,112 @@
+//! Throw-away identities: one certificate authority for one sandbox, a certificate for the
+//! controller and one for each agent, good for a day.
+//!
+//! Keys are written with mode 0600 into a directory that only this user can enter.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+
+use super::error::{SandboxError, Step as _, StepError};
+use crate::place::{CONTROLLER_NAME, Credentials, agent_server_name};
+
+/// Clocks of one machine do not differ, but a step back must not end a run.
+const VALID_BEFORE_NOW: Duration = Duration::from_mins(5);
+const VALID_FOR: Duration = Duration::from_hours(24);
+
+/// The names of the files in a sandbox's directory.
+pub(super) const CA_FILE: &str = "ca.pem";
+pub(super) const CONTROLLER_CERT_FILE: &str = "controller.pem";
+pub(super) const CONTROLLER_KEY_FILE: &str = "controller-key.pem";
+/// The names of the files in a node's directory.
+pub(super) const AGENT_CERT_FILE: &str = "agent.pem";
+pub(super) const AGENT_KEY_FILE: &str = "agent-key.pem";
+
+/// A certificate authority that signs for one sandbox and is then forgotten: its key is never
+/// written.
+pub(super) struct Authority {
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// A certificate and its key, as PEM texts.
+pub(super) struct Identity {
+    pub(super) cert_pem: String,
+    pub(super) key_pem: String,
+}
+
+impl Authority {
+    pub(super) fn new() -> Result<Self, SandboxError> {
+        let key = KeyPair::generate()?;
+        let mut params = valid_now(CertificateParams::new(Vec::new())?);
+        params.distinguished_name.push(DnType::CommonName, "Faultline sandbox");
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let pem = params.self_signed(&key)?.pem();
+        Ok(Self { pem, issuer: Issuer::new(params, key) })
+    }
+
+    /// A certificate for one name and one side of the connection.
+    fn issue(
+        &self,
+        name: String,
+        usage: ExtendedKeyUsagePurpose,
+    ) -> Result<Identity, SandboxError> {
+        let key = KeyPair::generate()?;
+        let mut params = valid_now(CertificateParams::new([name.clone()])?);
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![usage];
+        params.use_authority_key_identifier_extension = true;
+        let cert_pem = params.signed_by(&key, &self.issuer)?.pem();
+        Ok(Identity { cert_pem, key_pem: key.serialize_pem() })
+    }
+
+    /// The controller's identity: good for connecting to agents, and for nothing else.
+    pub(super) fn write_controller(&self, directory: &Path) -> Result<Credentials, SandboxError> {
+        let Identity { cert_pem, key_pem } =
+            self.issue(CONTROLLER_NAME.into(), ExtendedKeyUsagePurpose::ClientAuth)?;
+        write_private(&directory.join(CA_FILE), &self.pem)?;
+        write_private(&directory.join(CONTROLLER_CERT_FILE), &cert_pem)?;
+        write_private(&directory.join(CONTROLLER_KEY_FILE), &key_pem)?;
+        Ok(Credentials { ca_pem: self.pem.clone(), cert_pem, key_pem })
+    }
+
+    /// An agent's identity: good for being connected to, and for nothing else.
+    pub(super) fn write_agent(&self, node: &str, directory: &Path) -> Result<(), SandboxError> {
+        let identity = self.issue(agent_server_name(node), ExtendedKeyUsagePurpose::ServerAuth)?;
+        write_private(&directory.join(CA_FILE), &self.pem)?;
+        write_private(&directory.join(AGENT_CERT_FILE), &identity.cert_pem)?;
+        write_private(&directory.join(AGENT_KEY_FILE), &identity.key_pem)?;
+        Ok(())
+    }
+}
+
+fn valid_now(mut params: CertificateParams) -> CertificateParams {
+    let now = SystemTime::now();
+    params.not_before = (now - VALID_BEFORE_NOW).into();
+    params.not_after = (now + VALID_FOR).into();
+    params
+}
+
+/// Writes a new file that only this user can read, all of it or nothing: what others may be reading
+/// is replaced, not changed.
+pub(super) fn write_private(path: &Path, text: &str) -> Result<(), StepError> {
+    let draft = path.with_extension("new");
+    let write = || {
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        file.write_all(text.as_bytes())?;
+        fs::rename(&draft, path)
+    };
+    write().step(|| format!("write {}", path.display()))
+}

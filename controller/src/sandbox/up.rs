@@ -1,0 +1,313 @@
+//! Building a sandbox, and what can be asked of it while it runs.
+
+use std::{
+    fs,
+    path::Path,
+    process::Stdio,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::future::join_all;
+use tokio::{
+    net::TcpStream,
+    process::{Child, ChildStdin},
+    time::{sleep, timeout},
+};
+
+use super::{
+    address::{self, AGENT_PORT},
+    cgroups::{self, Root},
+    children, down,
+    enter::Entered,
+    error::{SandboxError, Step as _, StepError},
+    exec, hosts,
+    identity::{Authority, write_private},
+    init,
+    layout::{self, NodePlan},
+    network::{Net, has_ipv6},
+    node,
+    runtime_dir::{self, Base, RuntimeDir},
+    state::Shared,
+    sweep,
+};
+use crate::{
+    experiment::SandboxSpec,
+    place::{AgentEndpoint, Credentials, ExecError, ExecOutcome, Pod, Process},
+};
+
+/// How long a sandbox may take until every agent answers and every workload runs.
+const READY_TIMEOUT: Duration = Duration::from_secs(15);
+/// Between two looks at what is not ready.
+const READY_POLL: Duration = Duration::from_millis(5);
+/// How long one attempt to connect to an agent may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
+/// How much of a log is shown when something failed.
+const LOG_LINES_SHOWN: usize = 10;
+
+/// A running sandbox. Ends with [`Sandbox::down`]; if it is dropped instead, everything is ended at
+/// once, and what cannot be removed at once is swept at the next start.
+#[derive(Debug)]
+pub struct Sandbox {
+    pub(super) directory: RuntimeDir,
+    pub(super) base: std::path::PathBuf,
+    pub(super) cgroups: Vec<Root>,
+    pub(super) ipv6: bool,
+    pub(super) nodes: Vec<NodeHandle>,
+    pub(super) hosts_mounted: bool,
+    pub(super) shared: Arc<Shared>,
+    pub(super) is_down: bool,
+    credentials: Credentials,
+    swept: Vec<String>,
+}
+
+/// A node's process, and the pipe whose end is the node's end.
+#[derive(Debug)]
+pub(super) struct NodeHandle {
+    pub(super) process: Child,
+    pub(super) control: Option<ChildStdin>,
+}
+
+impl Sandbox {
+    /// Builds a sandbox and waits until every agent can be connected to and every workload runs.
+    /// Sweeps before that what killed ones have left. `nodes` overrides the specification's number.
+    ///
+    /// # Errors
+    /// What could not be done, with the end of the log that tells more. Nothing is left then.
+    pub async fn up(
+        entered: &Entered,
+        spec: &SandboxSpec,
+        nodes: Option<u32>,
+    ) -> Result<Self, SandboxError> {
+        let base = Base::lock(&entered.base)?;
+        let swept = sweep::sweep(&base)?;
+        let directory = base.create()?;
+        let cgroups = cgroups::usable(&directory.id);
+        let ipv6 = has_ipv6();
+        let planned = layout::lay_out(spec, nodes, &directory.path, &cgroups, ipv6)
+            .map_err(SandboxError::from)
+            .and_then(|plans| Ok((write_identities(&directory.path, &plans)?, plans)));
+        let (credentials, plans) = match planned {
+            Ok(planned) => planned,
+            Err(error) => {
+                base.remove(&directory.path)?;
+                return Err(error);
+            }
+        };
+        drop(base);
+        let shared = Shared::new(&directory.path, &plans, endpoints(&plans));
+        let mut sandbox = Self {
+            directory,
+            base: entered.base.clone(),
+            cgroups,
+            ipv6,
+            nodes: Vec::new(),
+            hosts_mounted: false,
+            shared,
+            is_down: false,
+            credentials,
+            swept,
+        };
+        let built = match sandbox.build(&plans).await {
+            Ok(()) => sandbox.ready(&plans).await,
+            Err(error) => Err(error),
+        };
+        match built {
+            Ok(()) => {
+                sandbox.shared.set_up();
+                sandbox.shared.publish();
+                Ok(sandbox)
+            }
+            Err(error) => {
+                // What stays is swept at the next start; the error is what matters now.
+                drop(sandbox.take_down(down::Manner::AtOnce).await);
+                Err(error)
+            }
+        }
+    }
+
+    async fn build(&mut self, plans: &[NodePlan]) -> Result<(), SandboxError> {
+        let groups: Vec<String> = plans
+            .iter()
+            .flat_map(|plan| {
+                let own = [node::CGROUP, init::AGENT_CGROUP];
+                own.map(|group| format!("{}/{group}", plan.name))
+            })
+            .collect();
+        sweep::make_groups(&self.cgroups, &groups, &self.directory.path)?;
+        for plan in plans {
+            let text = serde_json::to_string(plan).step(|| "write the plan of a node".into())?;
+            write_private(&plan.file(), &text)?;
+            write_folders(plan)?;
+        }
+        hosts::mount_over(&self.directory.path.join("hosts"), plans)?;
+        self.hosts_mounted = true;
+        Net::open(self.ipv6)?.build_hub().await?;
+        for (index, plan) in plans.iter().enumerate() {
+            let node = self.start_node(index, plan)?;
+            self.nodes.push(node);
+        }
+        Ok(())
+    }
+
+    fn start_node(&self, index: usize, plan: &NodePlan) -> Result<NodeHandle, StepError> {
+        let log = children::log(&plan.node_log())?;
+        let mut command = tokio::process::Command::from(children::role(node::ROLE, [plan.file()]));
+        // A process group of its own: Ctrl-C in the terminal is for the command line to decide on.
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
+        let mut process = command.spawn().step(|| format!("start {}", plan.name))?;
+        let pid = process.id().and_then(|pid| i32::try_from(pid).ok());
+        if let Some((events, pid)) = process.stdout.take().zip(pid) {
+            tokio::spawn(self.shared.clone().listen(index, pid, events));
+        }
+        let control = process.stdin.take();
+        Ok(NodeHandle { process, control })
+    }
+
+    /// Waits until nothing is missing any more.
+    async fn ready(&self, plans: &[NodePlan]) -> Result<(), SandboxError> {
+        let until = Instant::now() + READY_TIMEOUT;
+        let mut answered = vec![false; plans.len()];
+        loop {
+            if let Some(problem) = self.shared.first_problem() {
+                // The log may be written a moment after the event.
+                sleep(READY_POLL).await;
+                return Err(SandboxError::Failed { what: problem.what, log: tail(&problem.log) });
+            }
+            let started = self.shared.agents_started();
+            let attempts = answered.iter_mut().zip(started).zip(self.shared.agents());
+            join_all(attempts.map(async |((answered, started), agent)| {
+                // Before it is started its address may not be there, and would be waited for.
+                *answered = *answered || started && accepts(&agent.address).await;
+            }))
+            .await;
+            let pods = self.shared.pods_not_running();
+            if pods.is_empty() && answered.iter().all(|answered| *answered) {
+                return Ok(());
+            }
+            if Instant::now() > until {
+                return Err(not_ready(plans, &answered, &pods));
+            }
+            drop(timeout(READY_POLL, self.shared.changed.notified()).await);
+        }
+    }
+
+    /// The sandbox's id: part of the names of its directory and control groups.
+    pub fn id(&self) -> &str {
+        &self.directory.id
+    }
+
+    /// Where its files are: logs, journals, keys and the inventory.
+    pub fn directory(&self) -> &Path {
+        &self.directory.path
+    }
+
+    /// What was left of earlier sandboxes and has been removed, each as one sentence.
+    pub fn swept(&self) -> &[String] {
+        &self.swept
+    }
+
+    /// The pods, with the containers that run in them now.
+    pub fn pods(&self) -> Vec<Pod> {
+        self.shared.pods()
+    }
+
+    /// How the agents are reached, one of each node.
+    pub fn agents(&self) -> Vec<AgentEndpoint> {
+        self.shared.agents().to_vec()
+    }
+
+    /// What the controller proves itself with.
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// The pid of a node's agent as this process sees it; `None` while it does not run.
+    pub fn agent_pid(&self, node: &str) -> Option<i32> {
+        self.shared.agent(node).map(|process| process.pid)
+    }
+
+    /// The process that holds a pod's namespaces, by the pod's uid.
+    pub fn pod_process(&self, uid: &str) -> Option<Process> {
+        self.shared.holder(uid)
+    }
+
+    /// Runs a command in a pod, and kills it if it takes longer than `within`.
+    ///
+    /// # Errors
+    /// When there is no such pod, the command took too long, or could not be started. An exit code
+    /// other than 0 is no error.
+    pub async fn exec(
+        &self,
+        pod: &Pod,
+        command: &[String],
+        within: Duration,
+    ) -> Result<ExecOutcome, ExecError> {
+        let holder = self.shared.holder(&pod.uid);
+        let holder = holder.ok_or_else(|| ExecError::NoSuchPod { pod: pod.name.clone() })?;
+        exec::exec_in(holder, command, within).await
+    }
+}
+
+fn endpoints(plans: &[NodePlan]) -> Vec<AgentEndpoint> {
+    let endpoint = |plan: &NodePlan| AgentEndpoint {
+        node: plan.name.clone(),
+        address: format!("{}:{AGENT_PORT}", address::node(plan.index).v4),
+    };
+    plans.iter().map(endpoint).collect()
+}
+
+fn write_identities(directory: &Path, plans: &[NodePlan]) -> Result<Credentials, SandboxError> {
+    let authority = Authority::new()?;
+    for plan in plans {
+        runtime_dir::make(&plan.directory)?;
+        authority.write_agent(&plan.name, &plan.directory)?;
+    }
+    authority.write_controller(directory)
+}
+
+/// The folders that a node's processes expect.
+fn write_folders(plan: &NodePlan) -> Result<(), StepError> {
+    runtime_dir::make(&plan.directory.join("state"))?;
+    runtime_dir::make(&plan.pods_dir())?;
+    for pod in &plan.pods {
+        runtime_dir::make(&plan.pods_dir().join(pod.folder()))?;
+    }
+    if let Some(pids) = plan.pids_dir() {
+        runtime_dir::make(&pids)?;
+        for pod in &plan.pods {
+            runtime_dir::make(&pids.join(&pod.uid))?;
+        }
+    }
+    Ok(())
+}
+
+async fn accepts(address: &str) -> bool {
+    matches!(timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await, Ok(Ok(_)))
+}
+
+fn not_ready(plans: &[NodePlan], answered: &[bool], pods: &[(usize, String)]) -> SandboxError {
+    let silent: Vec<&NodePlan> =
+        plans.iter().zip(answered).filter(|(_, ok)| !**ok).map(|(plan, _)| plan).collect();
+    let mut missing: Vec<String> =
+        silent.iter().map(|plan| format!("the agent of {}", plan.name)).collect();
+    missing.extend(pods.iter().map(|(_, name)| format!("the workload of pod {name}")));
+    let log = match (silent.first(), pods.first()) {
+        (Some(plan), _) => plan.agent_log(),
+        (None, Some((index, name))) => {
+            let plan = &plans[*index];
+            let pod = plan.pods.iter().find(|pod| pod.name == *name);
+            pod.map_or_else(|| plan.node_log(), |pod| plan.pod_log(pod))
+        }
+        (None, None) => Path::new("").into(),
+    };
+    SandboxError::NotReady { missing, within: READY_TIMEOUT, log: tail(&log) }
+}
+
+/// The last lines of a log, as far as they are text.
+fn tail(log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n")
+}
