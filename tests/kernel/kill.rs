@@ -3,7 +3,6 @@
 
 use std::{
     fs,
-    path::Path,
     time::{Duration, Instant},
 };
 
@@ -14,13 +13,15 @@ use faultline_agent::{
     resolve::Resolved,
 };
 use faultline_proto::{
+    boottime::BootTime,
     fault::{Fault, Kill, Processes, Signal},
     id::FaultId,
 };
 use faultline_tests::process::{
-    PATIENCE, Pod, listing, one_at_a_time, resolver, state, wait_for, wait_until,
+    Agent, PATIENCE, Pod, listing, one_at_a_time, resolver, state, wait_for, wait_until,
 };
 
+const HELPER: &str = env!("CARGO_BIN_EXE_helper");
 const LEASE: Duration = Duration::from_secs(60);
 
 fn signal(name: &str) -> Signal {
@@ -32,7 +33,7 @@ fn kill(name: &str, processes: Processes, every: Option<Duration>) -> Fault {
 }
 
 fn try_plan(fault: &Fault, target: &Resolved) -> Result<AnyInjection, Refusal> {
-    assert!(helper::use_executable(Path::new(env!("CARGO_BIN_EXE_helper"))));
+    assert!(helper::use_executable(HELPER.as_ref()));
     let plan = AnyInjection::plan(FaultId::random().unwrap(), fault, target, &resolver())?;
     // As the journal would: what is injected and reverted has been text.
     Ok(serde_json::from_str(&serde_json::to_string(&plan).unwrap()).unwrap())
@@ -315,63 +316,55 @@ fn whom_somebody_else_has_stopped_is_left_alone() {
     assert_eq!(state(other), Some('T'), "not ours to continue");
 }
 
-/// Stops a process, does `then`, and measures how long after that it is continued.
-fn continued_after(lease: Duration, then: impl FnOnce(Box<dyn Live>)) -> Option<Duration> {
+/// Has another process stop one as the agent would, does `then` to that agent, and returns when the
+/// process was continued.
+fn continued_at(
+    lease: Duration,
+    then: impl FnOnce(Agent) -> Option<Agent>,
+) -> Option<(BootTime, BootTime)> {
     let mut pod = Pod::new()?;
     let container = pod.container();
     let main = pod.spawn(&container, &["sleep", "1001"]);
     let before = listing();
     let plan = plan(&kill("STOP", Processes::Main, None), &pod.resolved(&container, main));
-    let mut live = inject(&plan, lease);
-    proven(&mut *live);
-    then(live);
-    let begin = Instant::now();
+    let agent = Agent::inject(HELPER.as_ref(), &plan, lease);
+    let lease_end = agent.lease_end;
+    wait_for("the process to be stopped", || state(main) == Some('T'));
+    let agent = then(agent);
     wait_for("the process to be continued", || state(main) == Some('S'));
-    let took = begin.elapsed();
-    // The stopper of a leaked handle stays a zombie of ours until somebody reaps it: nobody here does.
+    let continued = clock::now();
     wait_for("the stopper to end", || helper::find().is_empty());
+    drop(agent);
     assert_clean(&plan);
-    reap_leaked();
     assert_eq!(listing(), before);
-    Some(took)
-}
-
-fn reap_leaked() {
-    for process in procfs::process::all_processes().unwrap().flatten() {
-        let Ok(stat) = process.stat() else { continue };
-        let own = stat.ppid == i32::try_from(std::process::id()).unwrap();
-        if own && stat.state == 'Z' && stat.comm.starts_with("helper") {
-            let pid = nix::unistd::Pid::from_raw(stat.pid);
-            let _reaped = nix::sys::wait::waitpid(pid, None);
-        }
-    }
+    Some((lease_end, continued))
 }
 
 #[test]
-fn the_end_of_the_lease_continues_without_the_agent() {
+fn the_end_of_the_lease_continues_while_the_agent_is_stopped() {
     let _one = one_at_a_time();
-    let lease = Duration::from_millis(1_500);
-    let begin = Instant::now();
-    // Leaked: the pipe stays open, and nobody acts, as with an agent that is stopped.
-    let Some(_) = continued_after(lease, std::mem::forget) else { return };
-    let took = begin.elapsed();
-    eprintln!("stopped, with a lease of {lease:?}; continued {took:?} after the test began");
-    assert!(
-        took >= Duration::from_millis(1_400) && took <= lease + Duration::from_millis(500) + SLACK,
-        "{took:?}"
-    );
+    let stopped = |agent: Agent| {
+        agent.signal(nix::sys::signal::Signal::SIGSTOP);
+        Some(agent)
+    };
+    let Some((lease_end, at)) = continued_at(Duration::from_millis(1_500), stopped) else { return };
+    eprintln!("continued {:?} after the end of the lease", at - lease_end);
+    assert!(at >= lease_end, "before the end of the lease");
+    assert!(at - lease_end <= Duration::from_millis(500), "{:?}", at - lease_end);
 }
 
-/// For slow machines: what the tests themselves need around what is measured.
-const SLACK: Duration = Duration::from_millis(1_500);
-
 #[test]
-fn the_end_of_the_pipe_continues_at_once() {
+fn the_death_of_the_agent_continues_at_once() {
     let _one = one_at_a_time();
-    // Dropped: what happens to the pipe when the agent is killed.
-    let Some(took) = continued_after(LEASE, drop) else { return };
-    eprintln!("continued {took:?} after the pipe was closed");
-    assert!(took <= Duration::from_millis(500), "{took:?}");
+    let mut killed = clock::now();
+    let kill_9 = |agent: Agent| {
+        killed = clock::now();
+        agent.kill_9();
+        None
+    };
+    let Some((_, at)) = continued_at(LEASE, kill_9) else { return };
+    eprintln!("continued {:?} after the agent was killed", at - killed);
+    assert!(at - killed <= Duration::from_millis(500), "{:?}", at - killed);
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //! and looks at them that use nothing of the code under test.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -11,12 +12,18 @@ use std::{
 };
 
 use faultline_agent::{
+    fault::AnyInjection,
     kernel::{cgroup::CgroupFs, netns::NetNs, process::ProcessId},
     resolve::{Resolved, ResolvedContainer, Resolver},
 };
 use faultline_proto::{
+    boottime::BootTime,
     id::FaultId,
     target::{Container as TargetContainer, Target},
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
 };
 
 /// How long anything here is waited for, unless a test says otherwise.
@@ -181,8 +188,8 @@ impl Drop for Pod {
             let removed = wait_until(PATIENCE, || {
                 for pid in fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default().lines()
                 {
-                    let pid = nix::unistd::Pid::from_raw(pid.parse().expect("a pid"));
-                    let _gone = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+                    let pid = Pid::from_raw(pid.parse().expect("a pid"));
+                    let _gone = kill(pid, Signal::SIGKILL);
                 }
                 for child in &mut self.processes {
                     let _not_yet = child.try_wait();
@@ -218,6 +225,53 @@ impl Container {
     /// The groups below it.
     pub fn groups_below(&self) -> Vec<PathBuf> {
         directories(&self.dir).split_off(1)
+    }
+}
+
+/// A process that has injected a fault as the agent would, to be killed or stopped.
+#[derive(Debug)]
+pub struct Agent {
+    child: Child,
+    /// When the lease ends.
+    pub lease_end: BootTime,
+}
+
+impl Agent {
+    /// Starts one, of the tests' helper executable, and has it inject.
+    pub fn inject(executable: &Path, plan: &AnyInjection, lease: Duration) -> Self {
+        let mut child = Command::new(executable)
+            .args(["agent", &lease.as_millis().to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("start an agent");
+        let plan = serde_json::to_string(plan).expect("a plan is plain data");
+        let input = child.stdin.as_mut().expect("a pipe");
+        writeln!(input, "{plan}").expect("tell the agent");
+        let mut said = String::new();
+        let output = child.stdout.take().expect("a pipe");
+        BufReader::new(output).read_line(&mut said).expect("hear the agent");
+        let lease_end = BootTime::from_nanos(said.trim().parse().expect("the lease's end"));
+        Self { child, lease_end }
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id().try_into().expect("a pid"));
+        kill(pid, signal).expect("signal the agent");
+    }
+
+    /// Kills it, as nothing can be caught or cleaned up after, and reaps it.
+    pub fn kill_9(mut self) {
+        self.child.kill().expect("kill the agent");
+        self.child.wait().expect("reap the agent");
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
     }
 }
 
