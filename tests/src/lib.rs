@@ -4,5 +4,6 @@
 pub mod fake_agent;
 pub mod observer;
 pub mod pki;
+pub mod process;
 pub mod program;
 pub mod sim;
