@@ -54,19 +54,22 @@ pub fn list(errors: &LoadErrors) -> Vec<Diagnostic> {
             help: help.clone(),
         }],
         FileError::Mistaken { source, problems } => {
-            problems.iter().map(|problem| diagnostic(source, problem)).collect()
+            let offsets = Offsets::of(&source.text);
+            problems.iter().map(|problem| diagnostic(source, &offsets, problem)).collect()
         }
     };
     errors.files.iter().flat_map(of_file).collect()
 }
 
-fn diagnostic(source: &Source, problem: &Problem) -> Diagnostic {
-    let place = Place::of(&source.text, problem.span);
+fn diagnostic(source: &Source, offsets: &Offsets, problem: &Problem) -> Diagnostic {
+    let range = offsets.byte(problem.span.start)..offsets.byte(problem.span.end);
+    let marked = source.text.get(range).unwrap_or_default();
+    let marked = marked.split('\n').next().unwrap_or_default().trim_end();
     Diagnostic {
         file: source.name.clone(),
         line: Some(problem.span.line),
         column: Some(problem.span.column),
-        length: place.line.get(place.marked.clone()).map(|marked| marked.chars().count()),
+        length: Some(marked.chars().count()),
         message: problem.message.clone(),
         expected: problem.expected.clone(),
         help: problem.help.clone(),
@@ -149,6 +152,31 @@ fn render_problem(renderer: &Renderer, source: &Source, problem: &Problem) -> St
     renderer.render(&[group])
 }
 
+/// Where each character of a text begins, in bytes: JSON may list a great many places.
+struct Offsets {
+    /// Empty where every character is one byte.
+    bytes: Vec<usize>,
+    len: usize,
+}
+
+impl Offsets {
+    fn of(text: &str) -> Self {
+        let bytes = if text.is_ascii() {
+            Vec::new()
+        } else {
+            text.char_indices().map(|(byte, _)| byte).collect()
+        };
+        Self { bytes, len: text.len() }
+    }
+
+    fn byte(&self, chars: usize) -> usize {
+        if self.bytes.is_empty() {
+            return chars.min(self.len);
+        }
+        self.bytes.get(chars).copied().unwrap_or(self.len)
+    }
+}
+
 /// The line a mistake begins in, and what of it is marked.
 struct Place<'a> {
     /// Of a very long line, the part around the mistake.
@@ -206,7 +234,8 @@ mod tests {
                     let shown = render_one(&source, &problem, false);
                     assert!(!shown.contains('\u{1b}'), "{shown:?}");
                     assert!(shown.len() < 4_000, "{}", shown.len());
-                    assert!(diagnostic(&source, &problem).length.is_some());
+                    let offsets = Offsets::of(text);
+                    assert!(diagnostic(&source, &offsets, &problem).length <= Some(length));
                 }
             }
         }

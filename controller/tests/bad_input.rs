@@ -115,3 +115,39 @@ fn no_file_makes_it_panic_or_say_nothing() {
         }
     }
 }
+
+/// As many mistakes as a file can hold, in few lines and in many: reading and telling them takes a
+/// moment, not minutes.
+#[test]
+fn a_file_of_nothing_but_mistakes_is_told_in_time() {
+    let head = "apiVersion: faultline.dev/v1alpha1\nkind: Experiment\nmetadata: {name: x}\nspec:\n";
+    let many = |count: usize, line: fn(usize) -> String| -> String {
+        (0..count).map(line).collect::<Vec<String>>().concat()
+    };
+    let targets = many(100, |n| format!("    t{n}: {{labels: {{a: b}}}}\n"));
+    let fault = "{partition: {between: [unknown-1, unknown-2]}, for: 1s},";
+    let steps = format!("    - parallel: [{}]\n", fault.repeat(64)).repeat(300);
+    let fields = many(90_000, |n| format!("f{n}: 1, "));
+    let lines = many(90_000, |n| format!("  é{n}: 1\n"));
+    let long = "x".repeat(4_000_000);
+    for (name, text) in [
+        ("references", format!("{head}  targets:\n{targets}  method:\n{steps}")),
+        ("one line", format!("{{{fields}}}")),
+        ("many lines", format!("{head}{lines}")),
+        ("a long name", format!("{head}  {long}: 1\n")),
+        ("a long value", format!("{head}  seed: {long}\n")),
+        ("open brackets", format!("{head}  method: {}", "[{a: ".repeat(800_000))),
+        ("errors at the end", format!("{head}  # {}\n b: 1", "é".repeat(1_900_000))),
+    ] {
+        assert!(text.len() < 4 << 20, "{name}");
+        let started = std::time::Instant::now();
+        let source = Source { name: name.into(), text };
+        let errors = experiment::load_source(source).expect_err(name);
+        let shown = diagnostics::render(&errors, false);
+        assert_eq!(diagnostics::list(&errors).len(), errors.count());
+        let took = started.elapsed();
+        eprintln!("{name}: {} mistakes, {} bytes shown, {took:?}", errors.count(), shown.len());
+        assert!(shown.len() < 40_000, "{name}: {} bytes", shown.len());
+        assert!(took.as_secs() < 30, "{name}: {took:?}");
+    }
+}

@@ -108,43 +108,44 @@ impl<'a> Fields<'a> {
     pub fn finish_with(mut self, problems: &mut Problems, hint: impl Fn(&str) -> Option<String>) {
         self.known.sort_unstable();
         self.known.dedup();
-        for (index, (key, _)) in self.entries.iter().enumerate() {
+        let expected = format!("expected one of: {}", self.known.join(", "));
+        let absent = |known: &&str| self.key_span(known).is_none();
+        let absent: Vec<&str> = self.known.iter().copied().filter(absent).collect();
+        // The last known field above: what is not indented enough was meant to belong to it.
+        let mut above: Option<&(Node, Node)> = None;
+        for entry in self.entries {
+            let (key, _) = entry;
             let Some(name) = key.as_text() else { continue };
-            if self.known.contains(&name) || self.refused.contains(&name) {
+            if self.known.contains(&name) {
+                above = Some(entry);
                 continue;
             }
-            let absent: Vec<&str> =
-                self.known.iter().filter(|known| self.key_span(known).is_none()).copied().collect();
+            if self.refused.contains(&name) {
+                continue;
+            }
             let meant = nearest(name, absent.iter().copied());
             self.missing.retain(|missing| Some(*missing) != meant);
             let help = meant
                 .map(|meant| format!("did you mean `{meant}`?"))
                 .or_else(|| hint(name))
-                .or_else(|| self.owner(index, name));
-            let problem =
-                problems.add(key.span, format!("unknown field {} in {}", quote(name), self.what));
-            problem.expected(format!("expected one of: {}", self.known.join(", "))).help = help;
+                .or_else(|| owner(above, name));
+            let message = format!("unknown field {} in {}", quote(name), self.what);
+            problems.add(key.span, message).expected(&expected).help = help;
         }
         for name in &self.missing {
             problems.add(self.span, format!("{} needs `{name}`", self.what));
         }
     }
+}
 
-    /// That an unknown field probably belongs to a field above it that has nothing.
-    fn owner(&self, index: usize, name: &str) -> Option<String> {
-        if name == "<<" {
-            return Some("merging (`<<`) is not supported: write the fields out".into());
-        }
-        let above = self
-            .entries
-            .get(..index)?
-            .iter()
-            .rev()
-            .find(|(key, _)| key.as_text().is_some_and(|name| self.known.contains(&name)));
-        let (owner, _) = above.filter(|(_, value)| value.is_null())?;
-        let owner = owner.as_text()?;
-        Some(format!("if {} belongs to `{owner}`, indent it further than `{owner}`", quote(name)))
+/// That an unknown field probably belongs to the field above it, if that has nothing.
+fn owner(above: Option<&(Node, Node)>, name: &str) -> Option<String> {
+    if name == "<<" {
+        return Some("merging (`<<`) is not supported: write the fields out".into());
     }
+    let (owner, _) = above.filter(|(_, value)| value.is_null())?;
+    let owner = owner.as_text()?;
+    Some(format!("if {} belongs to `{owner}`, indent it further than `{owner}`", quote(name)))
 }
 
 /// The name in `name:value`, which is a text to YAML and not what was meant.

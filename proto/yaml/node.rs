@@ -322,7 +322,7 @@ mod tests {
         let mut bomb = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
         for i in 1..9 {
             let refs = vec![format!("*a{}", i - 1); 10].join(",");
-            bomb += &format!("a{i}: &a{i} [{refs}]\n");
+            bomb = format!("{bomb}a{i}: &a{i} [{refs}]\n");
         }
         assert!(first_problem(&bomb).contains("more than 200000 values"));
     }

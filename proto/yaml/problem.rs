@@ -111,14 +111,22 @@ impl Problem {
     }
 }
 
+/// Names longer than this are compared with nothing: it would take time and memory, and nobody
+/// mistypes a name that long.
+const NEAREST_BYTES_MAX: usize = 100;
+
 /// The candidate that is closest to `written`, if any is close enough to have been meant.
 pub fn nearest<'a>(
     written: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
+    if written.len() > NEAREST_BYTES_MAX {
+        return None;
+    }
     let lower = written.to_lowercase();
     candidates
         .into_iter()
+        .filter(|candidate| candidate.len() <= NEAREST_BYTES_MAX)
         .map(|candidate| {
             (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), candidate)
         })

@@ -1,6 +1,8 @@
 //! What one part of an experiment says of another: every name refers to something, and everything
 //! named is referred to.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use faultline_proto::yaml::{Problems, Spanned, nearest, quote};
 
 use super::{Inject, Probe, ProbeKind, SandboxSpec, Selector, Step, targets::Target};
@@ -20,14 +22,19 @@ pub(super) fn references(parts: &Parts<'_>, otherwise_right: bool, problems: &mu
     let Some(targets) = parts.targets else { return };
     let used = used(parts);
     let before = problems.len();
-    for name in &used {
-        if !targets.iter().any(|target| target.name.value == name.value) {
-            unknown(name, targets, problems);
-        }
+    let names: BTreeSet<&str> = targets.iter().map(|target| target.name.value.as_str()).collect();
+    // One wrong name is often written many times.
+    let mut nearest_names: BTreeMap<&str, Option<&str>> = BTreeMap::new();
+    for name in used.iter().filter(|name| !names.contains(name.value.as_str())) {
+        let nearest = nearest_names
+            .entry(&name.value)
+            .or_insert_with(|| nearest(&name.value, names.iter().copied()));
+        unknown(name, *nearest, targets, problems);
     }
     if otherwise_right && problems.len() == before {
+        let used: BTreeSet<&str> = used.iter().map(|name| name.value.as_str()).collect();
         for target in targets {
-            if !used.iter().any(|name| name.value == target.name.value) {
+            if !used.contains(target.name.value.as_str()) {
                 problems
                     .add(target.name.span, format!("nothing uses {}", quote(&target.name.value)))
                     .expected("expected a fault or a probe that names this target")
@@ -57,7 +64,12 @@ fn used<'a>(parts: &Parts<'a>) -> Vec<&'a Spanned<String>> {
     by_faults.chain(by_probes).collect()
 }
 
-fn unknown(name: &Spanned<String>, targets: &[Target], problems: &mut Problems) {
+fn unknown(
+    name: &Spanned<String>,
+    nearest: Option<&str>,
+    targets: &[Target],
+    problems: &mut Problems,
+) {
     let names: Vec<&str> = targets.iter().map(|target| target.name.value.as_str()).collect();
     let problem = problems.add(name.span, format!("unknown target {}", quote(&name.value)));
     if names.is_empty() {
@@ -67,7 +79,7 @@ fn unknown(name: &Spanned<String>, targets: &[Target], problems: &mut Problems) 
     let shown: Vec<&str> = names.iter().take(10).copied().collect();
     let more = if names.len() > shown.len() { ", …" } else { "" };
     problem.expected(format!("expected one of: {}{more}", shown.join(", ")));
-    match nearest(&name.value, names.iter().copied()) {
+    match nearest {
         Some(nearest) => problem.help(format!("did you mean `{nearest}`?")),
         None => problem.help(format!("add `{}` to `spec.targets`", name.value)),
     };

@@ -11,6 +11,8 @@ mod method;
 mod probes;
 mod sandbox;
 mod targets;
+#[cfg(test)]
+mod tests;
 
 pub use load::{FileError, LoadErrors, Loaded, load, load_source};
 
