@@ -3,5 +3,9 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // The processes of a sandbox are this program, started again.
+    if let Some(code) = faultline::sandbox::reexec(std::env::args_os()) {
+        return code;
+    }
     faultline::cli::main(std::env::args_os()).into()
 }

@@ -263,7 +263,9 @@ pub(super) fn resume(request: ResumeRequest) -> anyhow::Result<Exit> {
         let Entry::Inventory(inventory) = entry else { unreachable!("asked for an inventory") };
         let failed = ops::resume(&Place::Inventory(inventory)).await?;
         match output {
-            Output::Json => print::out(&format!("{}\n", serde_json::json!({ "notResumed": failed })))?,
+            Output::Json => {
+                print::out(&format!("{}\n", serde_json::json!({ "notResumed": failed })))?
+            }
             Output::Text if failed.is_empty() => print::out("resumed on every node\n")?,
             Output::Text => {
                 for failure in &failed {

@@ -53,7 +53,11 @@ pub enum Target {
 
 impl Target {
     /// Makes ready what a probe tries. `exec_pod` is the pod that an exec probe's command runs in.
-    pub fn new(kind: &ProbeKind, place: &Arc<Place>, exec_pod: Option<&Pod>) -> Result<Self, String> {
+    pub fn new(
+        kind: &ProbeKind,
+        place: &Arc<Place>,
+        exec_pod: Option<&Pod>,
+    ) -> Result<Self, String> {
         Ok(match kind {
             ProbeKind::Http { url, status } => {
                 let (authority, path) = split_url(url);

@@ -85,7 +85,9 @@ impl PlanReport {
             out.push_str(&format!("  would {injection}\n"));
         }
         if let Some(Blast { pods_hit, pods_matched }) = self.blast {
-            out.push_str(&format!("  {pods_hit} of {pods_matched} pods would be hit; nothing was\n"));
+            out.push_str(&format!(
+                "  {pods_hit} of {pods_matched} pods would be hit; nothing was\n"
+            ));
         }
         for reason in &self.refused {
             out.push_str(&format!("  would be refused: {reason}\n"));

@@ -195,23 +195,8 @@ fn agent_arguments(plan: &NodePlan) -> Vec<OsString> {
     arguments
 }
 
-/// The agent itself.
-///
-/// REPLACE: the agent's command line is another part's work. Until it is there, this listens where
-/// the agent would and ends on SIGTERM.
+/// The agent, as the process of its own that it is on a real node: the same code as `faultline-agent`.
 pub(super) fn agent_main(args: &[OsString]) -> ExitCode {
-    let listen = args.iter().position(|arg| arg == "--listen").and_then(|at| args.get(at + 1));
-    let Some(listen) = listen.and_then(|listen| listen.to_str()) else { return ExitCode::from(2) };
-    match std::net::TcpListener::bind(listen) {
-        Ok(listener) => {
-            for connection in listener.incoming() {
-                drop(connection);
-            }
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("cannot listen on {listen}: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let program = OsString::from("faultline-agent");
+    faultline_agent::cli::run([program].into_iter().chain(args.iter().cloned()))
 }

@@ -51,6 +51,10 @@ pub use up::Sandbox;
 /// Handles the re-executions that a sandbox consists of. To be called first in `main`, before any
 /// thread exists, with all arguments. `None`: this is an ordinary start.
 pub fn reexec(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
+    // What an agent of ours starts is this program again, too.
+    if let Some(code) = faultline_agent::helper::run_if_asked() {
+        return Some(code);
+    }
     let mut args = args.into_iter().skip(1);
     let role = args.next()?;
     let rest: Vec<OsString> = args.collect();
