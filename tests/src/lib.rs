@@ -1,1 +1,3 @@
-//! x
+//! The harness of Faultline's test rings: places to test in, and observers that are not Faultline's.
+
+pub mod netns;

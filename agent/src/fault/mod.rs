@@ -4,6 +4,8 @@
 //! process something that is alive. This module dispatches; a new kind is one more file and the arms
 //! that the compiler then asks for.
 
+pub mod partition;
+
 use std::time::Duration;
 
 use faultline_proto::{boottime::BootTime, fault::Fault, id::FaultId};
@@ -148,7 +150,10 @@ pub enum Refusal {
 /// A planned fault of any kind.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum AnyInjection {}
+pub enum AnyInjection {
+    /// See [`Fault::Partition`].
+    Partition(partition::PartitionInjection),
+}
 
 impl AnyInjection {
     /// Plans a fault on a target: looks, and touches nothing.
@@ -161,9 +166,12 @@ impl AnyInjection {
         target: &Resolved,
         resolver: &Resolver,
     ) -> Result<Self, Refusal> {
-        let _ = (id, target, resolver);
+        let _ = resolver;
         match fault {
-            Fault::Partition(_) | Fault::Kill(_) | Fault::MemoryPressure(_) => {
+            Fault::Partition(partition) => {
+                partition::PartitionInjection::plan(id, partition, target).map(Self::Partition)
+            }
+            Fault::Kill(_) | Fault::MemoryPressure(_) => {
                 Err(Refusal::NotPossible("kind not built in".into()))
             }
         }
@@ -171,11 +179,15 @@ impl AnyInjection {
 
     /// What will be done, in one sentence for a person.
     pub fn describe(&self) -> String {
-        match *self {}
+        match self {
+            Self::Partition(plan) => plan.describe(),
+        }
     }
 
     /// The contract that every kind fulfils.
     pub fn as_injection(&self) -> &dyn Injection {
-        match *self {}
+        match self {
+            Self::Partition(plan) => plan,
+        }
     }
 }

@@ -5,7 +5,10 @@
 
 pub mod cgroup;
 pub mod clock;
+pub mod link;
 pub mod netns;
+pub mod nft;
+pub mod packet;
 pub mod process;
 
 use std::io;

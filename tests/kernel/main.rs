@@ -1,0 +1,4 @@
+//! The kernel ring: real faults on this machine's kernel, observed by programs and sockets of the
+//! tests' own, in namespaces and control groups made for the purpose.
+
+mod partition;
