@@ -186,6 +186,8 @@ impl From<MemoryPressure> for pb::MemoryPressure {
 
 #[cfg(test)]
 mod tests {
+    use pb::memory_pressure::Level as Wire;
+
     use super::*;
 
     #[test]
@@ -200,7 +202,6 @@ mod tests {
         let refused = |wire: pb::MemoryPressure| {
             MemoryPressure::try_from(wire).expect_err("out of bounds").field
         };
-        use pb::memory_pressure::Level as Wire;
         let level = |level| pb::MemoryPressure { level, ramp_ms: 0, oom_victim: 1 };
         assert_eq!(refused(level(None)), "level");
         assert_eq!(refused(level(Some(Wire::Bytes(1)))), "level");

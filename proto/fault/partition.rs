@@ -597,7 +597,8 @@ mod tests {
     }
 
     fn hosts(last: &[u8]) -> Option<PeerSet> {
-        Some(PeerSet::Cidrs(last.iter().map(|l| Cidr::host([10, 0, 0, *l].into())).collect()))
+        let cidrs: Vec<Cidr> = last.iter().map(|l| Cidr::host([10, 0, 0, *l].into())).collect();
+        (!cidrs.is_empty()).then_some(PeerSet::Cidrs(cidrs))
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! The kernel ring: each fault kind on the real kernel, seen by observers of the tests' own.
+//! The kernel ring: real faults on this machine's kernel, observed by programs and sockets of the
+//! tests' own, in namespaces and control groups made for the purpose.
 
 mod kill;
 mod memory_pressure;
+mod partition;

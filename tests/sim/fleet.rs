@@ -31,7 +31,8 @@ async fn run_with(flaws: [Flaw; 3], interrupt: &Interrupt) -> (Report, Vec<FakeA
         agents.push(FakeAgent::start(&authority, &node, flaw).await.expect("an agent"));
     }
     let endpoints = agents.iter().map(|agent| agent.endpoint.clone()).collect();
-    let place = place(pods, endpoints, authority.controller().expect("a certificate"));
+    let credentials = authority.controller().expect("a certificate");
+    let (place, _dir) = place(pods, endpoints, &credentials).expect("a place");
     let experiment = experiment(
         "lease: 500ms
   targets: { all: { labels: { app: api } } }
@@ -88,7 +89,8 @@ async fn a_dead_agent_is_named_and_nothing_happens() {
     let endpoints = vec![alive.endpoint.clone(), dead.endpoint.clone()];
     drop(dead);
     let pods = vec![pod("api-1", "node1", 1), pod("api-2", "node2", 2)];
-    let place = place(pods, endpoints, authority.controller().expect("a certificate"));
+    let credentials = authority.controller().expect("a certificate");
+    let (place, _dir) = place(pods, endpoints, &credentials).expect("a place");
     let experiment = experiment(
         "targets: { all: { labels: { app: api } } }
   method:

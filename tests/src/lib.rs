@@ -2,6 +2,7 @@
 //! of what it tests.
 
 pub mod fake_agent;
+pub mod netns;
 pub mod observer;
 pub mod pki;
 pub mod process;

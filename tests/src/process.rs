@@ -277,7 +277,13 @@ impl Drop for Agent {
 
 /// The resolver of this machine.
 pub fn resolver() -> Resolver {
-    Resolver { cgroups: CgroupFs::mounted().expect("control groups") }
+    Resolver {
+        cgroups: CgroupFs::mounted().expect("control groups"),
+        pods_dir: None,
+        pids_dir: None,
+        protected_namespaces: Vec::new(),
+        node_net_ns: NetNs::open("/proc/self/ns/net".as_ref()).expect("a namespace").id(),
+    }
 }
 
 /// Every control group of the machine but those of `faultline-test-…`, and every process but kernel

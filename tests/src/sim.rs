@@ -1,13 +1,17 @@
 //! What the sim ring needs to run experiments without a cluster: made-up pods, a place with agents of
 //! one's choice, and experiments from a few lines.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs, sync::Arc};
 
 use faultline::{
     experiment::{Experiment, load_source},
-    place::{AgentEndpoint, Credentials, Inventory, Place, Pod},
+    place::{
+        AgentEndpoint, Credentials, Place, Pod,
+        inventory::{Inventory, Tls},
+    },
 };
 use faultline_proto::{target::Container, yaml::Source};
+use tempfile::TempDir;
 
 /// A pod of app `api`.
 pub fn pod(name: &str, node: &str, number: u8) -> Pod {
@@ -22,9 +26,23 @@ pub fn pod(name: &str, node: &str, number: u8) -> Pod {
     }
 }
 
-/// A place of these pods and agents.
-pub fn place(pods: Vec<Pod>, agents: Vec<AgentEndpoint>, credentials: Credentials) -> Place {
-    Place::from(Inventory::new(pods, agents, credentials))
+/// A place of these pods and agents, and the directory that its certificates are in.
+pub fn place(
+    pods: Vec<Pod>,
+    agents: Vec<AgentEndpoint>,
+    credentials: &Credentials,
+) -> anyhow::Result<(Arc<Place>, TempDir)> {
+    let dir = tempfile::tempdir()?;
+    let Credentials { ca_pem, cert_pem, key_pem } = credentials;
+    let path = |name: &str| dir.path().join(name);
+    let tls = Tls { ca: path("ca"), cert: path("cert"), key: path("key") };
+    for (path, text) in [(&tls.ca, ca_pem), (&tls.cert, cert_pem), (&tls.key, key_pem)] {
+        fs::write(path, text)?;
+    }
+    let file = path("inventory.yaml");
+    let holders = BTreeMap::new();
+    let inventory = Inventory { file, agents, pods, tls, network: None, holders };
+    Ok((Arc::new(Place::Inventory(inventory)), dir))
 }
 
 /// The experiment with this `spec`, the lines of which are indented by two but the first.

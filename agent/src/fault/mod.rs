@@ -6,6 +6,7 @@
 
 pub mod kill;
 pub mod memory_pressure;
+pub mod partition;
 mod sweep;
 
 use std::time::Duration;
@@ -156,6 +157,8 @@ pub enum Refusal {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum AnyInjection {
+    /// See [`partition`].
+    Partition(partition::PartitionInjection),
     /// See [`kill`].
     Kill(kill::KillPlan),
     /// See [`memory_pressure`].
@@ -174,7 +177,9 @@ impl AnyInjection {
         resolver: &Resolver,
     ) -> Result<Self, Refusal> {
         match fault {
-            Fault::Partition(_) => Err(Refusal::NotPossible("kind not built in".into())),
+            Fault::Partition(fault) => {
+                partition::PartitionInjection::plan(id, fault, target).map(Self::Partition)
+            }
             Fault::Kill(fault) => kill::KillPlan::new(id, fault, target, resolver).map(Self::Kill),
             Fault::MemoryPressure(fault) => {
                 memory_pressure::MemoryPressurePlan::new(id, fault, target, resolver)
@@ -186,6 +191,7 @@ impl AnyInjection {
     /// What will be done, in one sentence for a person.
     pub fn describe(&self) -> String {
         match self {
+            Self::Partition(plan) => plan.describe(),
             Self::Kill(plan) => plan.describe(),
             Self::MemoryPressure(plan) => plan.describe(),
         }
@@ -194,6 +200,8 @@ impl AnyInjection {
     /// What two faults that are in effect at once must not both have; `None`: nothing.
     pub fn exclusive_key(&self) -> Option<String> {
         match self {
+            // Rules in tables of their own compose.
+            Self::Partition(_) => None,
             Self::Kill(plan) => plan.exclusive_key(),
             Self::MemoryPressure(plan) => Some(plan.exclusive_key()),
         }
@@ -202,6 +210,7 @@ impl AnyInjection {
     /// The contract that every kind fulfils.
     pub fn as_injection(&self) -> &dyn Injection {
         match self {
+            Self::Partition(plan) => plan,
             Self::Kill(plan) => plan,
             Self::MemoryPressure(plan) => plan,
         }
@@ -210,5 +219,5 @@ impl AnyInjection {
 
 /// What the fault kinds need of this node, and whether it is there.
 pub fn features(resolver: &Resolver) -> Vec<Feature> {
-    vec![memory_pressure::feature(&resolver.cgroups)]
+    vec![partition::feature(), memory_pressure::feature(&resolver.cgroups)]
 }

@@ -10,7 +10,12 @@ use std::{
 
 use faultline_proto::id::FaultId;
 
-use crate::{helper, kernel::cgroup_dir, resolve::Resolver};
+use super::partition;
+use crate::{
+    helper,
+    kernel::{cgroup_dir, netns::NetNs},
+    resolve::Resolver,
+};
 
 /// A control group younger than this may be of an agent that is just about to use it: on a machine
 /// that is several nodes at once, as a sandbox's is, agents see each other's.
@@ -32,6 +37,9 @@ pub fn sweep(resolver: &Resolver, known: &BTreeSet<FaultId>) -> Swept {
         Ok(ids) => swept.removed.extend(ids.iter().map(|id| format!("the helper of fault {id}"))),
         Err(e) => swept.failed.push(format!("a helper: {e}")),
     }
+    for net_ns in NetNs::all() {
+        swept.tables(&net_ns, known);
+    }
     for hierarchy in &resolver.cgroups.hierarchies {
         for (id, dir) in cgroup_dir::ours_below(&hierarchy.mount_point) {
             if !known.contains(&id) && is_old(&dir) {
@@ -43,6 +51,22 @@ pub fn sweep(resolver: &Resolver, known: &BTreeSet<FaultId>) -> Swept {
 }
 
 impl Swept {
+    fn tables(&mut self, net_ns: &NetNs, known: &BTreeSet<FaultId>) {
+        let place = net_ns.path().display();
+        let found = match partition::found_in(net_ns) {
+            Ok(found) => found,
+            // It has gone meanwhile, and its tables with it.
+            Err(e) if e.is_gone() => return,
+            Err(e) => return self.failed.push(format!("tables in {place}: {e}")),
+        };
+        for id in found.into_iter().filter(|id| !known.contains(id)) {
+            match partition::remove_from(net_ns, id) {
+                Ok(_) => self.removed.push(format!("the table of fault {id} in {place}")),
+                Err(e) => self.failed.push(format!("the table of fault {id} in {place}: {e}")),
+            }
+        }
+    }
+
     fn take_in(&mut self, what: &str, result: io::Result<()>) {
         match result {
             Ok(()) => self.removed.push(what.to_owned()),

@@ -1,33 +1,59 @@
-//! Network namespaces: their identity, and doing something inside one.
+//! Network namespaces: their identity, finding one again, and doing something inside one.
 //!
 //! A namespace is identified by the device and inode of its nsfs file (`namespaces(7)`); a path or a
 //! pid may come to mean another one. Sockets opened inside stay there and are used from anywhere.
+//! Threads that left their process's namespace are not looked at.
 
 use std::{
-    fs::File,
+    collections::BTreeMap,
+    fs::{self, File},
     os::{fd::AsFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
     thread,
 };
 
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 use serde::{Deserialize, Serialize};
 
-use super::KernelError;
+use super::{KernelError, process::all_pids};
+
+/// Where `ip-netns(8)` and CNI plugins mount namespaces by name: as this process sees it, and as the
+/// node's first process does.
+const NAMED: [&str; 2] = ["/run/netns", "/proc/1/root/run/netns"];
 
 /// Which network namespace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NetNsId {
     /// The device of nsfs.
     pub dev: u64,
-    /// The namespace's inode on it.
+    /// The namespace's inode on it. The kernel may give it to another one after this one's end.
     pub ino: u64,
+}
+
+impl NetNsId {
+    /// The one that an nsfs file stands for now; `None` if there is no such file.
+    pub fn of_path(path: &Path) -> Option<Self> {
+        let meta = fs::metadata(path).ok()?;
+        Some(Self { dev: meta.dev(), ino: meta.ino() })
+    }
+
+    /// The one a process is in now; `None` if it has gone, or is a zombie.
+    pub fn of_process(pid: i32) -> Option<Self> {
+        Self::of_path(&of_process(pid))
+    }
+
+    /// A process in this namespace, `first` if it is one; `None` if there is none.
+    pub fn any_process(self, first: Option<i32>) -> Option<i32> {
+        let inside = |pid: &i32| Self::of_process(*pid) == Some(self);
+        first.filter(inside).or_else(|| all_pids().into_iter().find(inside))
+    }
 }
 
 /// An open network namespace: it exists at least as long as this does.
 #[derive(Debug)]
 pub struct NetNs {
     id: NetNsId,
+    path: PathBuf,
     file: File,
 }
 
@@ -37,7 +63,7 @@ impl NetNs {
     /// # Errors
     /// When the process has gone, is a zombie, or is not ours to look at.
     pub fn of_process(pid: i32) -> Result<Self, KernelError> {
-        Self::open(&PathBuf::from(format!("/proc/{pid}/ns/net")))
+        Self::open(&of_process(pid))
     }
 
     /// Opens the namespace that an nsfs file stands for.
@@ -48,12 +74,59 @@ impl NetNs {
         let object = path.display();
         let file = File::open(path).map_err(|e| KernelError::io("open", &object, e))?;
         let meta = file.metadata().map_err(|e| KernelError::io("stat", &object, e))?;
-        Ok(Self { id: NetNsId { dev: meta.dev(), ino: meta.ino() }, file })
+        let id = NetNsId { dev: meta.dev(), ino: meta.ino() };
+        Ok(Self { id, path: path.to_owned(), file })
+    }
+
+    /// Finds a namespace by its identity: at `hint`, in any process, or by name. `None`: it is
+    /// nowhere, and so has ended or will with its last socket.
+    pub fn find(id: NetNsId, hint: &Path) -> Option<Self> {
+        // Only a file that says so is opened: opening a plain file or a pipe may have effects.
+        let open = |path: &Path| {
+            let seems = NetNsId::of_path(path) == Some(id);
+            let found = if seems { Self::open(path).ok() } else { None };
+            found.filter(|found| found.id == id)
+        };
+        open(hint)
+            .or_else(|| all_pids().into_iter().find_map(|pid| open(&of_process(pid))))
+            .or_else(|| named().into_iter().find_map(|path| open(&path)))
+    }
+
+    /// Every namespace that has a process this one can see, each once, in no order. One that has only
+    /// a name is not among them: it may be another node's, where one machine is several.
+    pub fn all() -> Vec<Self> {
+        let mut all = BTreeMap::new();
+        for path in all_pids().into_iter().map(of_process) {
+            let Some(id) = NetNsId::of_path(&path) else { continue };
+            if all.contains_key(&id) {
+                continue;
+            }
+            // What has gone since the look is as if it had not been seen.
+            if let Ok(found) = Self::open(&path) {
+                all.insert(found.id, found);
+            }
+        }
+        all.into_values().collect()
+    }
+
+    /// The same namespace, held open once more.
+    ///
+    /// # Errors
+    /// When this process has no file descriptor left.
+    pub fn try_clone(&self) -> Result<Self, KernelError> {
+        let file = self.file.try_clone();
+        let file = file.map_err(|e| KernelError::io("hold", "the network namespace", e))?;
+        Ok(Self { id: self.id, path: self.path.clone(), file })
     }
 
     /// Which one it is.
     pub fn id(&self) -> NetNsId {
         self.id
+    }
+
+    /// Where it was opened: a hint for finding it again.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Runs `work` inside the namespace, on a thread that ends afterwards, and waits for it.
@@ -64,16 +137,45 @@ impl NetNs {
         &self,
         work: impl FnOnce() -> Result<T, KernelError> + Send,
     ) -> Result<T, KernelError> {
-        thread::scope(|scope| {
-            let builder = thread::Builder::new().name("netns".into()).stack_size(256 << 10);
-            let handle = builder
-                .spawn_scoped(scope, || {
-                    setns(self.file.as_fd(), CloneFlags::CLONE_NEWNET)
-                        .map_err(|e| KernelError::io("enter", "the network namespace", e))?;
-                    work()
-                })
-                .map_err(|e| KernelError::io("start", "a thread for the network namespace", e))?;
-            handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        on_a_thread(|| {
+            setns(self.file.as_fd(), CloneFlags::CLONE_NEWNET)
+                .map_err(|e| KernelError::io("enter", "the network namespace", e))?;
+            work()
         })
     }
+}
+
+/// Runs `work` inside a new, empty namespace, which ends with the last socket opened in it.
+///
+/// # Errors
+/// When the thread or the namespace cannot be made, or `work` fails.
+pub fn in_scratch<T: Send>(
+    work: impl FnOnce() -> Result<T, KernelError> + Send,
+) -> Result<T, KernelError> {
+    on_a_thread(|| {
+        unshare(CloneFlags::CLONE_NEWNET)
+            .map_err(|e| KernelError::io("make", "a network namespace", e))?;
+        work()
+    })
+}
+
+fn on_a_thread<T: Send>(
+    work: impl FnOnce() -> Result<T, KernelError> + Send,
+) -> Result<T, KernelError> {
+    thread::scope(|scope| {
+        let builder = thread::Builder::new().name("netns".into()).stack_size(256 << 10);
+        let handle = builder
+            .spawn_scoped(scope, work)
+            .map_err(|e| KernelError::io("start", "a thread for the network namespace", e))?;
+        handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn of_process(pid: i32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/ns/net"))
+}
+
+fn named() -> Vec<PathBuf> {
+    let folders = NAMED.iter().filter_map(|folder| fs::read_dir(folder).ok());
+    folders.flatten().flatten().map(|entry| entry.path()).collect()
 }

@@ -264,7 +264,7 @@ pub(super) fn resume(request: ResumeRequest) -> anyhow::Result<Exit> {
         let failed = ops::resume(&Place::Inventory(inventory)).await?;
         match output {
             Output::Json => {
-                print::out(&format!("{}\n", serde_json::json!({ "notResumed": failed })))?
+                print::out(&format!("{}\n", serde_json::json!({ "notResumed": failed })))?;
             }
             Output::Text if failed.is_empty() => print::out("resumed on every node\n")?,
             Output::Text => {

@@ -76,22 +76,17 @@ impl PlanReport {
 
     /// For a person.
     pub fn text(&self) -> String {
-        let mut out = format!("{} (seed {})\n", self.experiment, self.seed);
+        let mut lines = vec![format!("{} (seed {})", self.experiment, self.seed)];
         for target in &self.targets {
             let (chosen, matched) = (target.chosen.join(", "), target.matched);
-            out.push_str(&format!("  target {}: {chosen} ({matched} match)\n", target.name));
+            lines.push(format!("  target {}: {chosen} ({matched} match)", target.name));
         }
-        for injection in &self.injections {
-            out.push_str(&format!("  would {injection}\n"));
-        }
+        lines.extend(self.injections.iter().map(|injection| format!("  would {injection}")));
         if let Some(Blast { pods_hit, pods_matched }) = self.blast {
-            out.push_str(&format!(
-                "  {pods_hit} of {pods_matched} pods would be hit; nothing was\n"
-            ));
+            lines.push(format!("  {pods_hit} of {pods_matched} pods would be hit; nothing was"));
         }
-        for reason in &self.refused {
-            out.push_str(&format!("  would be refused: {reason}\n"));
-        }
-        out
+        lines.extend(self.refused.iter().map(|reason| format!("  would be refused: {reason}")));
+        lines.push(String::new());
+        lines.join("\n")
     }
 }
