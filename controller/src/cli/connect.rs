@@ -169,15 +169,9 @@ async fn build(
     for swept in sandbox.swept() {
         console.say("swept", swept);
     }
-    console.say(
-        "sandbox",
-        &format!(
-            "{} nodes with an agent each, {} pods, up in {}",
-            sandbox.agents().len(),
-            sandbox.pods().len(),
-            time(began.elapsed())
-        ),
-    );
+    let (nodes, pods) = (sandbox.agents().len(), sandbox.pods().len());
+    let size = format!("nodes: {nodes}, each with an agent; pods: {pods}");
+    console.say("sandbox", &format!("{size}; up in {}", time(began.elapsed())));
     Ok(sandbox)
 }
 

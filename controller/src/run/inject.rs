@@ -109,6 +109,9 @@ impl Run<'_> {
     async fn commit_and_hold(&mut self, tracked: &Shared) -> Result<(), Ended> {
         let ordered = Instant::now();
         self.times.injected.get_or_insert(ordered);
+        for item in lock(tracked).values_mut() {
+            item.ordered = Some(ordered);
+        }
         self.times.ends_with_instant = lock(tracked).values().any(|t| t.hold == Hold::Instant);
         let answers = self.fleet.commit(&ids_by_node(tracked, |_| true)).await;
         let errors = take_in(tracked, answers);
@@ -121,7 +124,7 @@ impl Run<'_> {
             Some(self.times.injected.map_or(committed, |first| first.min(committed)));
         let mut told: BTreeSet<String> = BTreeSet::new();
         loop {
-            self.tell_effects(tracked, ordered, &mut told)?;
+            self.tell_effects(tracked, &mut told)?;
             let now = Instant::now();
             let due: BTreeSet<String> = lock(tracked)
                 .values()
@@ -153,19 +156,20 @@ impl Run<'_> {
 
     /// Says what has been proven since the last look. An effect that is not there ends the run: what
     /// did nothing is not called injected.
-    fn tell_effects(
-        &self,
-        tracked: &Shared,
-        ordered: Instant,
-        told: &mut BTreeSet<String>,
-    ) -> Result<(), Ended> {
+    fn tell_effects(&self, tracked: &Shared, told: &mut BTreeSet<String>) -> Result<(), Ended> {
         let mut missing = Vec::new();
         for item in lock(tracked).values() {
-            let Some(status) = &item.status else { continue };
+            let Some(status) = &item.status else {
+                missing.push(format!(
+                    "the agent of {} said nothing of the {} of {} that it was to inject",
+                    item.node, item.kind, item.target
+                ));
+                continue;
+            };
             let evidence = status.effect.as_ref().map(|e| e.evidence.as_str()).unwrap_or_default();
             match proof(item) {
                 Some(Proof::Proven) if told.insert(item.id.clone()) => {
-                    let after = self.time_to_effect(item, ordered);
+                    let after = self.time_to_effect(item);
                     let after = after
                         .map_or(String::new(), |d| format!(" after {}", crate::report::time(d)));
                     self.console
@@ -247,8 +251,9 @@ impl Run<'_> {
             }
             time::sleep(Duration::from_millis(250)).await;
         }
-        for item in lock(tracked).values().filter(|t| ids.contains(&t.id)) {
-            if is_reverted(item) {
+        for item in lock(tracked).values_mut().filter(|t| ids.contains(&t.id)) {
+            if is_reverted(item) && !item.revert_told {
+                item.revert_told = true;
                 let took = self.time_to_revert(item);
                 let took =
                     took.map_or(String::new(), |d| format!(" in {}", crate::report::time(d)));
@@ -291,9 +296,9 @@ impl Run<'_> {
 
     fn report_of(&self, item: &Tracked) -> InjectionReport {
         let status = item.status.clone().unwrap_or_default();
-        let ordered = self.here(&item.node, status.committed_boottime_ns);
+        let committed = self.here(&item.node, status.committed_boottime_ns);
         let reverted = self.here(&item.node, status.reverted_boottime_ns);
-        let lasted = ordered.zip(reverted).map(|(from, to)| to.saturating_duration_since(from));
+        let lasted = committed.zip(reverted).map(|(from, to)| to.saturating_duration_since(from));
         let name = |text: String| text.to_lowercase();
         InjectionReport {
             fault_id: item.id.clone(),
@@ -305,7 +310,7 @@ impl Run<'_> {
                 .map_or("unknown".into(), |s| name(format!("{s:?}"))),
             effect: proof(item).map_or("unknown".into(), |p| name(format!("{p:?}"))),
             evidence: status.effect.clone().unwrap_or_default().evidence,
-            time_to_effect_ms: ordered.and_then(|o| self.time_to_effect(item, o)).map(millis),
+            time_to_effect_ms: self.time_to_effect(item).map(millis),
             lasted_ms: lasted.filter(|_| item.hold == Hold::Lasts).map(millis),
             time_to_revert_ms: self.time_to_revert(item).map(millis),
             revert_reason: RevertReason::from_wire(status.revert_reason)
@@ -376,10 +381,10 @@ impl Run<'_> {
         self.here(&item.node, item.status.as_ref()?.reverted_boottime_ns)
     }
 
-    fn time_to_effect(&self, item: &Tracked, ordered: Instant) -> Option<Duration> {
+    fn time_to_effect(&self, item: &Tracked) -> Option<Duration> {
         let effect = item.status.as_ref()?.effect.as_ref()?;
         let proven = self.here(&item.node, effect.proven_boottime_ns)?;
-        Some(proven.saturating_duration_since(ordered))
+        Some(proven.saturating_duration_since(item.ordered?))
     }
 
     fn time_to_revert(&self, item: &Tracked) -> Option<Duration> {

@@ -30,8 +30,12 @@ pub(super) struct Tracked {
     pub(super) duration: Duration,
     pub(super) plan: String,
     pub(super) status: Option<pb::InjectionStatus>,
+    /// When the injection was ordered.
+    pub(super) ordered: Option<Instant>,
     /// When the revert was asked for.
     pub(super) revert_asked: Option<Instant>,
+    /// The proof of the revert has been told.
+    pub(super) revert_told: bool,
 }
 
 /// The injections of a step, shared with the task that renews their leases.
@@ -62,7 +66,9 @@ pub(super) fn track(
                 },
                 plan: plans.get(&wire.fault_id).cloned().unwrap_or_default(),
                 status: None,
+                ordered: None,
                 revert_asked: None,
+                revert_told: false,
             },
         );
     }
