@@ -8,7 +8,7 @@ use std::{
 use faultline_agent::{
     fault::{AnyInjection, Live, Observation, Refusal, Wake},
     helper,
-    kernel::clock,
+    kernel::{cgroup_dir, clock},
     resolve::Resolved,
 };
 use faultline_proto::{
@@ -375,4 +375,46 @@ fn what_makes_no_sense_is_refused_with_the_figures() {
     nowhere.container.as_mut().unwrap().memory_cgroup = None;
     let refused = try_plan(to_bytes(64 * MIB), &nowhere);
     assert!(matches!(refused, Err(Refusal::Unsupported { .. })), "{refused:?}");
+}
+
+#[test]
+fn out_of_memory_on_purpose_may_take_the_container_itself() {
+    let _one = one_at_a_time();
+    let Some(mut pod) = Pod::new() else { return };
+    let container = pod.container();
+    container.limit(64 * MIB);
+    let main = pod.spawn(&container, &["perl", "-e", "$x = 'a' x (45 << 20); sleep 1000"]);
+    wait_for("the container to be large", || container.usage() > 45 * MIB);
+    let plan = plan(to_percent(150, OomVictim::Kernel), &pod.resolved(&container, main));
+    let mut live = inject(&plan);
+    // Its runtime removes what is left of it, before anybody looks.
+    wait_for("the container to be killed", || pod.has_ended(main));
+    wait_for("the group to be removable", || fs::remove_dir(&container.dir).is_ok());
+    assert!(matches!(live.wake(clock::now()).unwrap(), Wake::At(_)), "to be seen first");
+    let how = proven(&mut *live);
+    assert!(how.contains("lack of memory"), "{how}");
+    assert_eq!(live.wake(clock::now()).unwrap(), Wake::TargetGone);
+    plan.as_injection().revert().unwrap();
+    drop(live);
+    assert_eq!(plan.as_injection().residue().unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_left_when_all_are_killed_is_found_and_swept() {
+    let _one = one_at_a_time();
+    let Some(mut pod) = Pod::new() else { return };
+    let (container, target) = sleeping(&mut pod, None);
+    let plan = plan(to_bytes(64 * MIB), &target);
+    let agent = Agent::inject(HELPER.as_ref(), &plan, LEASE);
+    let [helper] = helper::find()[..] else { panic!("one helper") };
+    assert!(helper::sweep().unwrap().is_empty(), "its agent is alive");
+    kill(Pid::from_raw(helper.process.pid), Signal::SIGSTOP).unwrap();
+    agent.kill_9();
+    // Nobody is left who could end it before its lease, but the next start.
+    let left = cgroup_dir::ours_below(&container.dir);
+    assert_eq!(left.iter().map(|(id, _)| id.to_string()).collect::<Vec<_>>(), [fault_id(&plan)]);
+    assert_eq!(helper::sweep().unwrap(), [left[0].0]);
+    assert!(helper::find().is_empty());
+    cgroup_dir::empty_and_remove(&left[0].1, PATIENCE).unwrap();
+    assert_clean(&plan, &container);
 }
