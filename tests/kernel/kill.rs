@@ -22,7 +22,7 @@ use faultline_tests::process::{
 };
 
 const HELPER: &str = env!("CARGO_BIN_EXE_helper");
-const LEASE: Duration = Duration::from_secs(60);
+const LEASE: Duration = Duration::from_mins(1);
 
 fn signal(name: &str) -> Signal {
     Signal::from_name(name).expect("a signal")
@@ -34,9 +34,10 @@ fn kill(name: &str, processes: Processes, every: Option<Duration>) -> Fault {
 
 fn try_plan(fault: &Fault, target: &Resolved) -> Result<AnyInjection, Refusal> {
     assert!(helper::use_executable(HELPER.as_ref()));
-    let plan = AnyInjection::plan(FaultId::random().unwrap(), fault, target, &resolver())?;
+    let plan = AnyInjection::plan(FaultId::random().expect("bits"), fault, target, &resolver())?;
     // As the journal would: what is injected and reverted has been text.
-    Ok(serde_json::from_str(&serde_json::to_string(&plan).unwrap()).unwrap())
+    let text = serde_json::to_string(&plan).expect("plain data");
+    Ok(serde_json::from_str(&text).expect("the same again"))
 }
 
 fn plan(fault: &Fault, target: &Resolved) -> AnyInjection {
@@ -72,7 +73,7 @@ fn not_proven(live: &mut dyn Live, time: Duration) -> String {
 }
 
 fn assert_clean(plan: &AnyInjection) {
-    assert_eq!(plan.as_injection().residue().unwrap(), Vec::<String>::new());
+    assert_eq!(plan.as_injection().residue().expect("a look"), Vec::<String>::new());
 }
 
 #[test]
@@ -120,6 +121,11 @@ fn a_name_selects_and_an_unknown_one_is_refused_with_those_there_are() {
     let container = pod.container();
     let main = pod.spawn_script(&container, "sleep 1001 & READY; wait; sleep 1002");
     let target = pod.resolved(&container, main);
+    wait_for("the child to be called sleep", || {
+        let pids = fs::read_to_string(container.dir.join("cgroup.procs")).unwrap();
+        let comm = |pid: &str| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        pids.lines().any(|pid| comm(pid) == "sleep\n")
+    });
     let named = |name: &str| kill("KILL", Processes::Named(name.into()), None);
     let error = try_plan(&named("sleeep"), &target).expect_err("no such name").to_string();
     assert!(error.contains("\"sleep\"") && error.contains("Did you mean"), "{error}");

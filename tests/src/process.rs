@@ -126,10 +126,7 @@ impl Pod {
     /// Starts a shell script in a container and waits until it has written `ready` to a file.
     pub fn spawn_script(&mut self, container: &Container, script: &str) -> ProcessId {
         let ready = tempfile::NamedTempFile::new().expect("a file");
-        let script = format!(
-            "{script}",
-            script = script.replace("READY", &format!("echo ready > {}", ready.path().display()))
-        );
+        let script = script.replace("READY", &format!("echo ready > {}", ready.path().display()));
         let process = self.spawn(container, &["/bin/sh", "-c", &script]);
         wait_for("the script to be ready", || {
             fs::read_to_string(ready.path()).is_ok_and(|text| text.starts_with("ready"))
