@@ -4,6 +4,9 @@
 //! deleted in one transaction each. Its rules act while elements of its set `lease` live, which have
 //! a timeout: when nobody renews them, the cut ends with no process of ours alive. What is left then
 //! is a table without effect, which the start-up sweep removes.
+//!
+//! Not like a broken cable: a packet that is dropped on its way out is dropped in the sender's own
+//! host, and `send(2)` of a datagram then says `EPERM`. TCP takes it as a loss.
 
 mod proof;
 mod rules;
@@ -83,9 +86,11 @@ impl AtHand {
 }
 
 impl Inside {
-    fn open(net_ns: NetNs, needs: Needs) -> Result<Self, KernelError> {
-        let (nft, sender) = net_ns.enter(|| Ok((Nft::open()?, Sender::open(needs)?)))?;
-        Ok(Self { net_ns, nft: Mutex::new(nft), sender: Mutex::new(Some(sender)) })
+    /// Without `needs`, it is for taking back and for looking only.
+    fn open(net_ns: NetNs, needs: Option<Needs>) -> Result<Self, KernelError> {
+        let (nft, sender) =
+            net_ns.enter(|| Ok((Nft::open()?, needs.map(Sender::open).transpose()?)))?;
+        Ok(Self { net_ns, nft: Mutex::new(nft), sender: Mutex::new(sender) })
     }
 
     /// A panic while it was held leaves a socket with unread answers, which are told by number.
@@ -119,7 +124,7 @@ impl PartitionInjection {
 
         let net_ns = resolved.net_ns.try_clone()?;
         let (net_ns_id, net_ns_path) = (net_ns.id(), net_ns.path().to_owned());
-        let inside = Inside::open(net_ns, proof::needs(partition))?;
+        let inside = Inside::open(net_ns, Some(proof::needs(partition)))?;
         let name = id.object_name();
         let existing = inside.nft().table(&name)?;
         match existing {
@@ -194,9 +199,7 @@ impl PartitionInjection {
             return Ok(Some(inside));
         }
         let Some(net_ns) = NetNs::find(self.net_ns, &self.net_ns_path) else { return Ok(None) };
-        // Without a socket for probes: this is for taking back and for looking.
-        let inside = Inside::open(net_ns, Needs { stream: false, raw: None })?;
-        Ok(Some(Arc::new(inside)))
+        Ok(Some(Arc::new(Inside::open(net_ns, None)?)))
     }
 
     /// Whether the namespace is still somebody's. That sockets of ours keep it does not count.
@@ -220,7 +223,7 @@ impl Injection for PartitionInjection {
         } else {
             let found = NetNs::find(self.net_ns, &self.net_ns_path);
             let net_ns = found.ok_or_else(|| self.gone())?;
-            Arc::new(Inside::open(net_ns, proof::needs(&self.partition))?)
+            Arc::new(Inside::open(net_ns, Some(proof::needs(&self.partition)))?)
         };
         let name = self.id.object_name();
         let lease = lease_end - clock::now();
@@ -303,9 +306,14 @@ impl Live for LivePartition {
             return Err(lease_over("renew the lease of", &self.name));
         }
         let renewed = self.inside.nft().commit(rules::renewal(&self.name, lease));
-        renewed.map_err(|error| {
-            if error.is_gone() { lease_over("renew the lease of", &self.name) } else { error }
-        })
+        match renewed {
+            // What is missing is an element of the lease, or all of the table.
+            Err(error) if error.is_gone() => match self.inside.nft().table(&self.name)? {
+                Some(_) => Err(lease_over("renew the lease of", &self.name)),
+                None => Err(KernelError::Gone { what: format!("table inet {}", self.name) }),
+            },
+            renewed => renewed,
+        }
     }
 
     fn wake(&mut self, now: BootTime) -> Result<Wake, KernelError> {
@@ -392,7 +400,7 @@ fn lease_over(verb: &'static str, table: &str) -> KernelError {
         verb,
         object: format!("table inet {table}"),
         message: "the lease has ended".into(),
-        source: std::io::Error::from_raw_os_error(libc::ENOENT),
+        source: std::io::Error::from_raw_os_error(libc::ETIME),
     }
 }
 
