@@ -23,7 +23,7 @@ use faultline_proto::{
 use faultline_tests::netns::Namespace;
 
 /// Longer than any of these tests.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 /// The peers with these addresses or ranges.
 fn peers(cidrs: &[&str]) -> PeerSet {

@@ -60,7 +60,7 @@ impl Namespace {
         let own = fs::metadata("/proc/self/ns/net")?.ino();
         let begun = Instant::now();
         // The process is in the namespace when it has become `cat`.
-        while fs::metadata(&path).map(|m| m.ino()).unwrap_or(own) == own {
+        while fs::metadata(&path).map_or(own, |m| m.ino()) == own {
             if process.try_wait()?.is_some() || begun.elapsed() > Duration::from_secs(5) {
                 let mut error = String::new();
                 if let Some(stderr) = &mut process.stderr {

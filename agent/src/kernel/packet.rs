@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     os::fd::{AsRawFd, OwnedFd},
 };
 
@@ -75,8 +75,8 @@ impl Sender {
     /// When there is neither family, or the capability `CAP_NET_RAW` is missing and needed.
     pub fn open(needs: Needs) -> Result<Self, KernelError> {
         let failed = |e: io::Error| KernelError::io("open", "sockets for a probe", e);
-        let v4 = Sockets::open(Ipv4Addr::UNSPECIFIED.into(), needs);
-        match (v4, Sockets::open(Ipv6Addr::UNSPECIFIED.into(), needs)) {
+        let v4 = Sockets::open(AddressFamily::Inet, needs);
+        match (v4, Sockets::open(AddressFamily::Inet6, needs)) {
             (Err(error), Err(_)) => Err(failed(error)),
             (v4, v6) => Ok(Self { v4: v4.ok(), v6: v6.ok() }),
         }
@@ -86,7 +86,9 @@ impl Sender {
     /// namespace's own.
     pub fn own_address(&self, peer: IpAddr) -> Option<IpAddr> {
         let socket = &self.of(peer)?.datagram;
-        // Nothing is sent: connecting a datagram socket looks up the route (`udp(7)`).
+        // Nothing is sent: connecting a datagram socket looks up the route (`udp(7)`). The own address
+        // of an earlier connection would be kept.
+        disconnect(socket).ok()?;
         socket.connect(SocketAddr::new(peer, 9)).ok()?;
         let own = socket.local_addr().ok()?.ip();
         (own != peer && !own.is_unspecified()).then_some(own)
@@ -128,6 +130,7 @@ impl Sender {
     /// When there is no route.
     pub fn send(&self, peer: SocketAddr) -> io::Result<Attempt> {
         let socket = &self.of(peer.ip()).ok_or(Errno::EAFNOSUPPORT)?.datagram;
+        disconnect(socket)?;
         socket.connect(peer)?;
         outcome(socket.send(&[]).map(|_len| ()))
     }
@@ -159,11 +162,10 @@ impl Sender {
 }
 
 impl Sockets {
-    fn open(unspecified: IpAddr, needs: Needs) -> io::Result<Self> {
-        let family = if unspecified.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    fn open(family: AddressFamily, needs: Needs) -> io::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let datagram = UdpSocket::bind(SocketAddr::new(unspecified, 0))?;
-        datagram.set_nonblocking(true)?;
+        // Without a port until it is used: a plan touches nothing.
+        let datagram = socket(family, SockType::Datagram, flags, SockProtocol::Udp)?.into();
         let stream = if needs.stream {
             Some(socket(family, SockType::Stream, flags, SockProtocol::Tcp)?)
         } else {
@@ -199,13 +201,13 @@ fn outcome(sent: io::Result<()>) -> io::Result<Attempt> {
 
 /// Gives up the connection that a socket has or is making; it can be connected again.
 #[allow(unsafe_code, reason = "no safe wrapper takes an address of the family AF_UNSPEC")]
-fn disconnect(stream: &OwnedFd) -> io::Result<()> {
+fn disconnect(socket: &impl AsRawFd) -> io::Result<()> {
     let nobody = libc::sockaddr { sa_family: 0, sa_data: [0; 14] }; // AF_UNSPEC
     let len = libc::socklen_t::try_from(size_of::<libc::sockaddr>())
         .expect("a socket address has 16 bytes");
-    // SAFETY: connect(2) wants a file descriptor, which `stream` holds open, and an address with its
+    // SAFETY: connect(2) wants a file descriptor, which `socket` holds open, and an address with its
     // length: `nobody` is valid for reads of `len` bytes for the whole call, which keeps no pointer.
-    let result = unsafe { libc::connect(stream.as_raw_fd(), &raw const nobody, len) };
+    let result = unsafe { libc::connect(socket.as_raw_fd(), &raw const nobody, len) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -160,6 +160,13 @@ fn only_the_protocol_and_ports_asked_for_are_cut() {
     assert!(udp_passes(&pair.a, &pair.b, at(B4, 80)));
     injected.revert();
 
+    // Seen from both ends, answers from that port are cut as well.
+    let answers = Partition { ingress: None, ..web.clone() };
+    let injected = Injected::proven(&pair.a, &answers);
+    assert!(pair.b.connect(at(A4, 80)).is_err());
+    assert!(pair.b.connect(at(A4, 79)).is_ok());
+    injected.revert();
+
     // One way, by the destination's port: answers from that port pass.
     let one_way = Partition {
         port_side: PortSide::Destination,

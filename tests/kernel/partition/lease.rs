@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use faultline_agent::kernel::clock;
+use faultline_agent::{fault::Injection, kernel::clock};
 use faultline_tests::netns::{B4, Pair, Prober, can_test};
 
 use super::{Injected, at, cut, peers, plan};
@@ -78,7 +78,6 @@ fn a_lease_in_the_past_injects_nothing() {
     if !can_test() {
         return;
     }
-    use faultline_agent::fault::Injection;
     let pair = Pair::new();
     let before = pair.a.dump();
     let plan = plan(&pair.a, &cut(Some(peers(&["10.77.0.2"])), None)).expect("planned");

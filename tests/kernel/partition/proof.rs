@@ -110,6 +110,20 @@ fn it_fails_when_the_rules_are_not_in_effect() {
 }
 
 #[test]
+fn own_addresses_among_the_peers_are_not_what_is_tried() {
+    if !can_test() {
+        return;
+    }
+    let pair = Pair::new();
+    pair.a.run("ip", &["addr", "add", "10.66.0.1/24", "dev", "lo"]);
+    let own_first = peers(&["10.66.0.1", "10.77.0.1", "10.77.0.2"]);
+    let mut injected = Injected::proven(&pair.a, &cut(Some(own_first), None));
+    let evidence = injected.prove();
+    assert!(evidence.contains("10.77.0.2:9"), "{evidence}");
+    injected.revert();
+}
+
+#[test]
 fn without_a_way_to_any_peer_it_says_so() {
     if !can_test() {
         return;

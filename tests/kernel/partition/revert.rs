@@ -2,7 +2,7 @@
 
 use faultline_agent::{
     fault::{
-        AnyInjection, Injection, Refusal, Wake,
+        AnyInjection, Injection, Observation, Refusal, Wake,
         partition::{PartitionInjection, found_in, remove_from},
     },
     kernel::{KernelError, clock, netns::NetNs},
@@ -56,9 +56,12 @@ fn revert_without_inject_and_from_the_journal_is_fine() {
     assert_eq!(pair.a.dump(), before, "a plan touches nothing");
     assert_eq!(plan.revert().expect("nothing to do"), Vec::<String>::new());
 
-    let live = plan.inject(clock::now().after(LONG)).expect("injected");
     let written = serde_json::to_vec(&AnyInjection::Partition(plan)).expect("plain data");
+    let read: AnyInjection = serde_json::from_slice(&written).expect("plain data");
+    let mut live = read.as_injection().inject(clock::now().after(LONG)).expect("injected");
+    assert!(matches!(live.prove().expect("asked"), Observation::Proven(_)));
     drop(live);
+    // Another process reads the same.
     let read: AnyInjection = serde_json::from_slice(&written).expect("plain data");
     let read = read.as_injection();
     assert_eq!(read.residue().expect("readable").len(), 1);

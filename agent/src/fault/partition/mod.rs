@@ -4,9 +4,14 @@
 //! deleted in one transaction each. Its rules act while elements of its set `lease` live, which have
 //! a timeout: when nobody renews them, the cut ends with no process of ours alive. What is left then
 //! is a table without effect, which the start-up sweep removes.
+//!
+//! Not like a broken cable: a packet that is dropped on its way out is dropped in the sender's own
+//! host, and `send(2)` of a datagram then says `EPERM`. TCP takes it as a loss.
 
+mod candidates;
 mod proof;
 mod rules;
+mod table;
 
 use std::{
     net::IpAddr,
@@ -23,16 +28,18 @@ use faultline_proto::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::table::{found_in, remove_from};
 use self::{
     proof::Proof,
-    rules::{Direction, Shape},
+    rules::Direction,
+    table::{is_ours, owner, remove_table},
 };
 use super::{Injection, Live, Observation, Refusal, Wake};
 use crate::{
     kernel::{
         KernelError, clock,
         netns::{NetNs, NetNsId},
-        nft::{self, Nft, Table},
+        nft::{self, Nft},
         packet::{Needs, Sender},
     },
     node_info::Feature,
@@ -94,9 +101,11 @@ impl AtHand {
 }
 
 impl Inside {
-    fn open(net_ns: NetNs, needs: Needs) -> Result<Self, KernelError> {
-        let (nft, sender) = net_ns.enter(|| Ok((Nft::open()?, Sender::open(needs)?)))?;
-        Ok(Self { net_ns, nft: Mutex::new(nft), sender: Mutex::new(Some(sender)) })
+    /// Without `needs`, it is for taking back and for looking only.
+    fn open(net_ns: NetNs, needs: Option<Needs>) -> Result<Self, KernelError> {
+        let (nft, sender) =
+            net_ns.enter(|| Ok((Nft::open()?, needs.map(Sender::open).transpose()?)))?;
+        Ok(Self { net_ns, nft: Mutex::new(nft), sender: Mutex::new(sender) })
     }
 
     /// A panic while it was held leaves a socket with unread answers, which are told by number.
@@ -130,7 +139,7 @@ impl PartitionInjection {
 
         let net_ns = resolved.net_ns.try_clone()?;
         let (net_ns_id, net_ns_path) = (net_ns.id(), net_ns.path().to_owned());
-        let inside = Inside::open(net_ns, proof::needs(partition))?;
+        let inside = Inside::open(net_ns, Some(proof::needs(partition)))?;
         let name = id.object_name();
         let existing = inside.nft().table(&name)?;
         match existing {
@@ -205,9 +214,7 @@ impl PartitionInjection {
             return Ok(Some(inside));
         }
         let Some(net_ns) = NetNs::find(self.net_ns, &self.net_ns_path) else { return Ok(None) };
-        // Without a socket for probes: this is for taking back and for looking.
-        let inside = Inside::open(net_ns, Needs { stream: false, raw: None })?;
-        Ok(Some(Arc::new(inside)))
+        Ok(Some(Arc::new(Inside::open(net_ns, None)?)))
     }
 
     /// Whether the namespace is still somebody's. That sockets of ours keep it does not count.
@@ -231,7 +238,7 @@ impl Injection for PartitionInjection {
         } else {
             let found = NetNs::find(self.net_ns, &self.net_ns_path);
             let net_ns = found.ok_or_else(|| self.gone())?;
-            Arc::new(Inside::open(net_ns, proof::needs(&self.partition))?)
+            Arc::new(Inside::open(net_ns, Some(proof::needs(&self.partition)))?)
         };
         let name = self.id.object_name();
         let lease = lease_end - clock::now();
@@ -314,9 +321,14 @@ impl Live for LivePartition {
             return Err(lease_over("renew the lease of", &self.name));
         }
         let renewed = self.inside.nft().commit(rules::renewal(&self.name, lease));
-        renewed.map_err(|error| {
-            if error.is_gone() { lease_over("renew the lease of", &self.name) } else { error }
-        })
+        match renewed {
+            // What is missing is an element of the lease, or all of the table.
+            Err(error) if error.is_gone() => match self.inside.nft().table(&self.name)? {
+                Some(_) => Err(lease_over("renew the lease of", &self.name)),
+                None => Err(KernelError::Gone { what: format!("table inet {}", self.name) }),
+            },
+            renewed => renewed,
+        }
     }
 
     fn wake(&mut self, now: BootTime) -> Result<Wake, KernelError> {
@@ -332,78 +344,12 @@ impl Live for LivePartition {
     }
 }
 
-/// The faults whose tables are in a namespace, whoever made them. For the sweep at start-up: the
-/// journal may be lost, the names are not.
-///
-/// # Errors
-/// When the namespace cannot be entered or the kernel could not be asked.
-pub fn found_in(net_ns: &NetNs) -> Result<Vec<FaultId>, KernelError> {
-    let tables = net_ns.enter(|| Nft::open()?.tables())?;
-    Ok(tables
-        .iter()
-        .filter_map(|table| {
-            let id = FaultId::from_object_name(&table.name)?;
-            is_ours(table, id).then_some(id)
-        })
-        .collect())
-}
-
-/// Removes the table of a fault from a namespace, whatever is in it. Returns what was left alone or
-/// went with it that was not ours, each as one sentence. No error if there is no such table.
-///
-/// # Errors
-/// When it could not be removed.
-pub fn remove_from(net_ns: &NetNs, id: FaultId) -> Result<Vec<String>, KernelError> {
-    net_ns.enter(|| remove_table(&mut Nft::open()?, id, None))
-}
-
-/// Removes our table of a fault. `expected` is what is known to be in it.
-fn remove_table(
-    nft: &mut Nft,
-    id: FaultId,
-    expected: Option<Shape>,
-) -> Result<Vec<String>, KernelError> {
-    let name = id.object_name();
-    let Some(table) = nft.table(&name)? else { return Ok(Vec::new()) };
-    if !is_ours(&table, id) {
-        return Ok(vec![format!(
-            "the nftables table {name} is not Faultline's; it was left alone"
-        )]);
-    }
-    let mut notes = Vec::new();
-    if let Some(expected) = expected {
-        let rules = u32::try_from(nft.rules(&name)?.len()).unwrap_or(u32::MAX);
-        for (what, found, expected) in [
-            ("chains, sets and other objects", table.objects, expected.objects),
-            ("rules", rules, expected.rules),
-        ] {
-            if found != expected {
-                notes.push(format!(
-                    "somebody changed the nftables table {name}: it had {found} {what} instead of \
-                     {expected} when it was deleted"
-                ));
-            }
-        }
-    }
-    // By its handle: a table that took its place meanwhile has another one.
-    nft.delete_table(&table)?;
-    Ok(notes)
-}
-
-fn owner(id: FaultId) -> String {
-    format!("Faultline fault {id}")
-}
-
-fn is_ours(table: &Table, id: FaultId) -> bool {
-    table.owner.as_deref() == Some(&owner(id))
-}
-
 fn lease_over(verb: &'static str, table: &str) -> KernelError {
     KernelError::Netlink {
         verb,
         object: format!("table inet {table}"),
         message: "the lease has ended".into(),
-        source: std::io::Error::from_raw_os_error(libc::ENOENT),
+        source: std::io::Error::from_raw_os_error(libc::ETIME),
     }
 }
 

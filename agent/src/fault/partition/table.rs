@@ -1,0 +1,78 @@
+//! Our table among others: telling it apart, and removing it and nothing else.
+
+use faultline_proto::id::FaultId;
+
+use super::rules::Shape;
+use crate::kernel::{
+    KernelError,
+    netns::NetNs,
+    nft::{Nft, Table},
+};
+
+/// The faults whose tables are in a namespace, whoever made them. For the sweep at start-up: the
+/// journal may be lost, the names are not.
+///
+/// # Errors
+/// When the namespace cannot be entered or the kernel could not be asked.
+pub fn found_in(net_ns: &NetNs) -> Result<Vec<FaultId>, KernelError> {
+    let tables = net_ns.enter(|| Nft::open()?.tables())?;
+    Ok(tables
+        .iter()
+        .filter_map(|table| {
+            let id = FaultId::from_object_name(&table.name)?;
+            is_ours(table, id).then_some(id)
+        })
+        .collect())
+}
+
+/// Removes the table of a fault from a namespace, whatever is in it. Returns what was left alone or
+/// went with it that was not ours, each as one sentence. No error if there is no such table.
+///
+/// # Errors
+/// When it could not be removed.
+pub fn remove_from(net_ns: &NetNs, id: FaultId) -> Result<Vec<String>, KernelError> {
+    net_ns.enter(|| remove_table(&mut Nft::open()?, id, None))
+}
+
+/// Removes our table of a fault, and tells what went with it. `expected` is what is known to be in it.
+pub(super) fn remove_table(
+    nft: &mut Nft,
+    id: FaultId,
+    expected: Option<Shape>,
+) -> Result<Vec<String>, KernelError> {
+    let name = id.object_name();
+    let Some(table) = nft.table(&name)? else { return Ok(Vec::new()) };
+    if !is_ours(&table, id) {
+        return Ok(vec![format!(
+            "the nftables table {name} is not Faultline's; it was left alone"
+        )]);
+    }
+    let mut notes = Vec::new();
+    if let Some(expected) = expected {
+        let rules = u32::try_from(nft.rules(&name)?.len()).unwrap_or(u32::MAX);
+        for (what, found, expected) in [
+            ("chains, sets and other objects", table.objects, expected.objects),
+            ("rules", rules, expected.rules),
+        ] {
+            if found != expected {
+                notes.push(format!(
+                    "somebody changed the nftables table {name}: it had {found} {what} instead of \
+                     {expected} when it was deleted"
+                ));
+            }
+        }
+    }
+    // By its handle: a table that took its place meanwhile has another one.
+    nft.delete_table(&table)?;
+    Ok(notes)
+}
+
+/// What is kept with our table of a fault, and not with another of the same name.
+pub(super) fn owner(id: FaultId) -> String {
+    format!("Faultline fault {id}")
+}
+
+/// Whether a table is the one that Faultline made for a fault.
+pub(super) fn is_ours(table: &Table, id: FaultId) -> bool {
+    table.owner.as_deref() == Some(&owner(id))
+}
