@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    kernel::{capabilities, cgroup::CgroupFs, netns::NetNs},
+    kernel::{capabilities, cgroup::CgroupFs, container::Containers, netns::NetNs},
     node_info::NodeInfo,
     resolve::Resolver,
     server::{self, Identity},
@@ -110,7 +110,7 @@ fn run_agent(args: Args) -> anyhow::Result<()> {
     let resolver = Arc::new(Resolver {
         cgroups: CgroupFs::mounted()?,
         pods_dir: Some(args.pods_dir),
-        pids_dir: args.pids_dir,
+        containers: args.pids_dir.map_or(Containers::Cgroups, Containers::PidFiles),
         protected_namespaces: args.protected_namespaces,
         node_net_ns: NetNs::of_process(1)
             .or_else(|_hidden| NetNs::open("/proc/self/ns/net".as_ref()))?

@@ -247,7 +247,7 @@ mod tests {
             "lease": { "secs": 10, "nanos": 0 },
             "deadline": 1,
             "injection": { "kill": {
-                "id": id, "target": "shop/api-1", "podUid": "u", "containerId": "c", "signal": 9,
+                "id": id, "target": "shop/api-1", "podUid": "u", "containerId": "c", "containers": "cgroups", "signal": 9,
                 "processes": "main", "every": null, "victims": [], "siblings": [], "mainName": null,
                 "ownDirs": [],
             } },

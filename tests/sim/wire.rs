@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use faultline::place::{CONTROLLER_NAME, Credentials, agent_server_name};
 use faultline_agent::{
-    kernel::{cgroup::CgroupFs, clock, netns::NetNs},
+    kernel::{cgroup::CgroupFs, clock, container::Containers, netns::NetNs},
     node_info::NodeInfo,
     resolve::Resolver,
     server::{self, Identity},
@@ -45,7 +45,7 @@ async fn agent() -> Agent {
         cgroups: CgroupFs::mounted().expect("a mount table"),
         pods_dir: Some(pods.clone()),
         // Its own folder of pids: it must not see, or sweep, what other tests made.
-        pids_dir: Some(pods),
+        containers: Containers::PidFiles(pods),
         protected_namespaces: vec!["kube-system".into()],
         node_net_ns: NetNs::open("/proc/self/ns/net".as_ref()).expect("a namespace").id(),
     });

@@ -13,6 +13,7 @@ use std::{
 
 use faultline_agent::{
     fault::AnyInjection,
+    kernel::container::Containers,
     kernel::{cgroup::CgroupFs, netns::NetNs, process::ProcessId},
     resolve::{Resolved, ResolvedContainer, Resolver},
 };
@@ -277,7 +278,7 @@ pub fn resolver() -> Resolver {
     Resolver {
         cgroups: CgroupFs::mounted().expect("control groups"),
         pods_dir: None,
-        pids_dir: None,
+        containers: Containers::Cgroups,
         protected_namespaces: Vec::new(),
         node_net_ns: NetNs::open("/proc/self/ns/net".as_ref()).expect("a namespace").id(),
     }

@@ -21,6 +21,7 @@ use crate::{
         KernelError,
         cgroup::{CgroupFs, Version},
         cgroup_dir,
+        container::ContainerRef,
         memory::{self, MachineMemory},
         memory_cgroup::MemoryCgroup,
         process::{self, ProcessId},
@@ -67,7 +68,7 @@ pub fn feature(cgroups: &CgroupFs) -> Feature {
 pub struct MemoryPressurePlan {
     id: FaultId,
     target: String,
-    container_id: String,
+    container: ContainerRef,
     /// With it everything ends.
     main: ProcessId,
     /// The container's.
@@ -129,7 +130,11 @@ impl MemoryPressurePlan {
         Ok(Self {
             id,
             target: target.target.to_string(),
-            container_id: container.id.clone(),
+            container: ContainerRef {
+                pod_uid: target.target.uid.clone(),
+                id: container.id.clone(),
+                containers: resolver.containers.clone(),
+            },
             main: container.main,
             own_dir: cgroup.dir.join(id.object_name()),
             cgroup,
@@ -281,7 +286,7 @@ impl Held {
     }
 
     fn target_has_gone(&self) -> bool {
-        !self.plan.main.is_alive() && process::in_container(&self.plan.container_id).is_empty()
+        !self.plan.main.is_alive() && self.plan.container.processes().is_empty()
     }
 }
 

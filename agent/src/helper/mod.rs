@@ -30,7 +30,10 @@ use serde::{Deserialize, Serialize};
 
 pub use handle::{Found, Helper, executable, find, kill_left, sweep, use_executable};
 
-use crate::kernel::process::{ProcessId, close_inherited_descriptors};
+use crate::kernel::{
+    container::ContainerRef,
+    process::{ProcessId, close_inherited_descriptors},
+};
 
 /// The first argument of every helper.
 pub const MARKER: &str = "__faultline-helper";
@@ -80,8 +83,7 @@ pub enum Request {
         /// Which, each with the container that it must still be in.
         processes: Vec<ProcessId>,
         /// That container.
-        #[serde(rename = "containerId")]
-        container_id: String,
+        container: ContainerRef,
     },
 }
 

@@ -22,6 +22,7 @@ use crate::kernel::{
     KernelError,
     cgroup::CgroupFs,
     cgroup_dir, clock,
+    container::ContainerRef,
     pidfd::PidFd,
     process::{ProcessId, SignalState, has_signal},
     timer::TimerDescriptor,
@@ -84,8 +85,8 @@ fn hold(
                 Request::Stop { .. } if clock::now() >= lease_end => {
                     channel::report(&Report::Stopped { sent: Vec::new() });
                 }
-                Request::Stop { signal, processes, container_id } => {
-                    let sent = held.stop(signal, &processes, &container_id);
+                Request::Stop { signal, processes, container } => {
+                    let sent = held.stop(signal, &processes, &container);
                     channel::report(&Report::Stopped { sent });
                 }
             }
@@ -117,7 +118,12 @@ struct Held {
 
 impl Held {
     /// Stops those that are still what they were. Returns which were signalled.
-    fn stop(&mut self, signal: u8, processes: &[ProcessId], container_id: &str) -> Vec<ProcessId> {
+    fn stop(
+        &mut self,
+        signal: u8,
+        processes: &[ProcessId],
+        container: &ContainerRef,
+    ) -> Vec<ProcessId> {
         if !STOPPING.contains(&signal) {
             return Vec::new();
         }
@@ -125,7 +131,7 @@ impl Held {
         for process in processes {
             if !self.processes.iter().any(|held| held.id() == *process) {
                 let Ok(handle) = PidFd::open(*process) else { continue };
-                if !process.is_in_container(container_id) {
+                if !container.holds(*process) {
                     continue;
                 }
                 self.processes.push(handle);

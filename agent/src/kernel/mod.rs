@@ -7,6 +7,7 @@ pub mod capabilities;
 pub mod cgroup;
 pub mod cgroup_dir;
 pub mod clock;
+pub mod container;
 pub mod link;
 pub mod memory;
 pub mod memory_cgroup;

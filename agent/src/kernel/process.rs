@@ -1,17 +1,16 @@
-//! Processes, by identity: a pid alone may come to mean another one. And which containers they are in,
-//! what they are called, and what signals do to them.
+//! Processes, by identity: a pid alone may come to mean another one, what they are
+//! called, and what signals do to them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeSet, HashSet},
     fmt, fs,
     path::Path,
 };
 
-use faultline_proto::{id::FaultId, target::is_container_id};
 use procfs::process::Process as ProcFs;
 use serde::{Deserialize, Serialize};
 
-use super::{KernelError, cgroup};
+use super::KernelError;
 
 /// A process: its pid, and when it started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -34,44 +33,12 @@ impl ProcessId {
     pub fn is_alive(self) -> bool {
         Self::of(self.pid) == Some(self)
     }
-
-    /// Whether a line of its `/proc/PID/cgroup` is of the container.
-    pub fn is_in_container(self, container_id: &str) -> bool {
-        self.cgroup_paths().iter().any(|path| container_id_in(path) == Some(container_id))
-    }
-
-    /// The paths of its control groups; none if it has gone.
-    fn cgroup_paths(self) -> Vec<String> {
-        let lines = cgroup::membership(self.pid).unwrap_or_default().into_iter();
-        lines.filter_map(|(_controllers, path)| Some(path.to_str()?.to_owned())).collect()
-    }
 }
 
 /// Every pid there is now, as far as this process's `/proc` shows them.
 pub fn all_pids() -> Vec<i32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
-}
-
-/// The processes of a container now, oldest first; none when it has gone. Processes of ours that are
-/// in the container's control group for a fault are not among them.
-pub fn in_container(container_id: &str) -> Vec<ProcessId> {
-    let all = all_pids().into_iter().filter_map(ProcessId::of);
-    sorted(all.filter(|process| process.is_in_container(container_id)).collect())
-}
-
-/// The processes of a pod now, by the ids of its containers, each list oldest first.
-pub fn in_pod(pod_uid: &str) -> BTreeMap<String, Vec<ProcessId>> {
-    let forms = [format!("pod{pod_uid}"), format!("pod{}", pod_uid.replace('-', "_"))];
-    let mut containers: BTreeMap<String, Vec<ProcessId>> = BTreeMap::new();
-    for process in all_pids().into_iter().filter_map(ProcessId::of) {
-        let paths = process.cgroup_paths();
-        let of_pod = |path: &&String| forms.iter().any(|form| path.contains(form));
-        if let Some(id) = paths.iter().filter(of_pod).find_map(|path| container_id_in(path)) {
-            containers.entry(id.to_owned()).or_default().push(process);
-        }
-    }
-    containers.into_iter().map(|(id, processes)| (id, sorted(processes))).collect()
 }
 
 /// The main process among those of a container: its parent is not one of them. Of several, as when
@@ -97,27 +64,9 @@ pub fn own_lineage() -> BTreeSet<i32> {
     lineage
 }
 
-fn parent_of(pid: i32) -> Option<i32> {
+/// The parent of a process; `None` if it has gone.
+pub fn parent_of(pid: i32) -> Option<i32> {
     Some(ProcFs::new(pid).ok()?.stat().ok()?.ppid)
-}
-
-fn sorted(mut processes: Vec<ProcessId>) -> Vec<ProcessId> {
-    processes.sort_by_key(|process| (process.start_ticks, process.pid));
-    processes
-}
-
-/// The container that a control group path belongs to: its last 64 hexadecimal digits in a row, the
-/// last because nodes may be containers themselves. Not for a runtime's own monitor beside the
-/// container (CRI-O's conmon), nor for a group of ours below the container's.
-pub fn container_id_in(path: &str) -> Option<&str> {
-    if path.split('/').any(|name| FaultId::from_object_name(name).is_some()) {
-        return None;
-    }
-    let (name, id) = path.rsplit('/').find_map(|name| {
-        let mut runs = name.rsplit(|c: char| !c.is_ascii_hexdigit());
-        Some((name, runs.find(|digits| is_container_id(digits))?))
-    })?;
-    (!name.starts_with("crio-conmon-")).then_some(id)
 }
 
 /// What a process is called.
@@ -239,30 +188,6 @@ pub fn close_inherited_descriptors() {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-    const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
-
-    #[test]
-    fn the_container_is_the_last_id_of_the_path() {
-        for path in [
-            format!("/kubepods/burstable/pod1/{A}"),
-            format!("/kubepods.slice/kubepods-pod1_2.slice/cri-containerd-{A}.scope"),
-            format!("/docker/{B}/kubelet/kubepods/pod1/{A}"),
-            format!("/docker/{B}/kubelet/kubepods/pod1/{A}/init.scope/deeper"),
-            format!("/../../kubelet-pod1.slice/crio-{A}.scope/container"),
-        ] {
-            assert_eq!(container_id_in(&path), Some(A), "{path}");
-        }
-        for path in [
-            "/".to_owned(),
-            format!("/kubepods/pod1/{A}a"),
-            format!("/kubepods/pod1/crio-conmon-{A}.scope"),
-            format!("/kubepods/pod1/{A}/faultline_0000000000000007"),
-        ] {
-            assert_eq!(container_id_in(&path), None, "{path}");
-        }
-    }
 
     #[test]
     fn a_process_knows_itself_and_its_lineage() {

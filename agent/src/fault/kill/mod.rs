@@ -28,6 +28,7 @@ use crate::{
     helper::{self, stopper},
     kernel::{
         KernelError, cgroup_dir,
+        container::Containers,
         pidfd::PidFd,
         process::{self, ProcessId, ProcessName, SignalState},
     },
@@ -45,6 +46,8 @@ pub struct KillPlan {
     target: String,
     pod_uid: String,
     container_id: String,
+    /// How it is told which processes are in it.
+    containers: Containers,
     signal: Signal,
     processes: Processes,
     every: Option<Duration>,
@@ -85,7 +88,7 @@ impl KillPlan {
             .as_ref()
             .ok_or_else(|| Refusal::NotPossible(format!("{} names no container", target.target)))?;
         let what = target.target.to_string();
-        let mut victims = find_victims(fault, container, &what)?;
+        let mut victims = find_victims(fault, container, target, resolver)?;
         let own = process::own_lineage();
         if let Some(victim) = victims.iter().find(|v| own.contains(&v.process.pid)) {
             let what = format!(
@@ -105,6 +108,7 @@ impl KillPlan {
             target: what,
             pod_uid: target.target.uid.clone(),
             container_id: container.id.clone(),
+            containers: resolver.containers.clone(),
             signal: fault.signal,
             processes: fault.processes.clone(),
             every: fault.every,
@@ -205,9 +209,11 @@ impl Injection for KillPlan {
 fn find_victims(
     fault: &Kill,
     container: &ResolvedContainer,
-    target: &str,
+    resolved: &Resolved,
+    resolver: &Resolver,
 ) -> Result<Vec<Victim>, Refusal> {
-    let inside = process::in_container(&container.id);
+    let target = &resolved.target;
+    let inside = resolver.containers.in_container(&target.uid, &container.id);
     let gone = |what: String| Refusal::TargetGone { what };
     if inside.is_empty() {
         return Err(gone(format!("a process of {target}")));

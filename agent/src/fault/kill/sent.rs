@@ -97,13 +97,13 @@ impl Sent {
     fn find(&mut self, now: BootTime) -> Vec<ProcessId> {
         let own = process::own_lineage();
         let inside = if self.plan.every.is_some() {
-            let pod = process::in_pod(&self.plan.pod_uid);
+            let pod = self.plan.containers.in_pod(&self.plan.pod_uid);
             if !pod.is_empty() {
                 self.last_present = now;
             }
             self.follower.find(&self.plan, &pod)
         } else {
-            process::in_container(&self.plan.container_id)
+            self.plan.containers.in_container(&self.plan.pod_uid, &self.plan.container_id)
         };
         let planned = self.plan.victims.iter().map(|victim| victim.process);
         let planned: Vec<ProcessId> = planned.filter(|process| inside.contains(process)).collect();
@@ -120,7 +120,7 @@ impl Sent {
         let Some(victim) = select::victim(process) else { return Ok(None) };
         let outcome = PidFd::open(process).and_then(|handle| {
             // Asked after the open: what is signalled is what was asked about.
-            if !process.is_in_container(self.follower.current()) {
+            if !self.plan.containers.holds(&self.plan.pod_uid, self.follower.current(), process) {
                 return Ok(None);
             }
             let at = clock::now();

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     fault::{Live, Observation, Wake},
     helper::{Helper, Kind, Report, Request, stopper::Start},
-    kernel::{KernelError, clock, pidfd::PidFd, process::ProcessId},
+    kernel::{KernelError, clock, container::ContainerRef, pidfd::PidFd, process::ProcessId},
 };
 
 /// How often the stopper and the target are looked at.
@@ -62,7 +62,11 @@ fn stop(plan: &KillPlan, helper: &mut Helper) -> Result<Vec<ProcessId>, KernelEr
     let request = Request::Stop {
         signal: plan.signal.number(),
         processes: plan.victims.iter().map(|victim| victim.process).collect(),
-        container_id: plan.container_id.clone(),
+        container: ContainerRef {
+            pod_uid: plan.pod_uid.clone(),
+            id: plan.container_id.clone(),
+            containers: plan.containers.clone(),
+        },
     };
     match helper.ask(&request)? {
         Report::Stopped { sent } => Ok(sent),
