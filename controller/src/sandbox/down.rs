@@ -47,9 +47,7 @@ impl Sandbox {
         let left = spawn_blocking(move || cgroups::clear(&groups)).await.unwrap_or_default();
         residue.extend(left.iter().map(|group| format!("control group {}", group.display())));
         sweep::take_back(&self.cgroups, &self.directory.path);
-        if self.hosts_mounted
-            && let Err(error) = hosts::unmount()
-        {
+        if let Err(error) = hosts::unmount(&self.directory.path) {
             residue.push(chain(&error));
         }
         match Net::open(self.ipv6)?.clear_hub().await {
@@ -110,9 +108,7 @@ impl Drop for Sandbox {
         }
         cgroups::clear(&self.groups());
         sweep::take_back(&self.cgroups, &self.directory.path);
-        if self.hosts_mounted {
-            drop(hosts::unmount());
-        }
+        drop(hosts::unmount(&self.directory.path));
         if let Ok(base) = Base::lock(&self.base) {
             drop(base.remove(&self.directory.path));
         }

@@ -54,7 +54,6 @@ pub struct Sandbox {
     pub(super) cgroups: Vec<Root>,
     pub(super) ipv6: bool,
     pub(super) nodes: Vec<NodeHandle>,
-    pub(super) hosts_mounted: bool,
     pub(super) shared: Arc<Shared>,
     pub(super) is_down: bool,
     credentials: Credentials,
@@ -102,7 +101,6 @@ impl Sandbox {
             cgroups,
             ipv6,
             nodes: Vec::new(),
-            hosts_mounted: false,
             shared,
             is_down: false,
             credentials,
@@ -140,8 +138,7 @@ impl Sandbox {
             write_private(&plan.file(), &text)?;
             write_folders(plan)?;
         }
-        hosts::mount_over(&self.directory.path.join("hosts"), plans)?;
-        self.hosts_mounted = true;
+        hosts::mount_over(&self.directory.path, plans)?;
         Net::open(self.ipv6)?.build_hub().await?;
         for (index, plan) in plans.iter().enumerate() {
             let node = self.start_node(index, plan)?;
