@@ -1,6 +1,11 @@
 //! However a sandbox ends, nothing of it stays: in good order, by a signal, by `kill -9`, by failing.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::Path,
+    time::Duration,
+};
 
 use faultline_tests::sandbox::{
     Holder, User, alone, control_groups, machine, processes, skipped, wait_for,
@@ -47,7 +52,7 @@ fn sigterm_takes_it_down() {
     let mut holder = start(&three_echoes());
     let (id, directory) = (holder.id(), holder.directory());
     kill(pid(&holder), Signal::SIGTERM).expect("it runs");
-    assert_eq!(holder.next().expect("a last word")["residue"], json!([]));
+    assert_eq!(holder.hear().expect("a last word")["residue"], json!([]));
     assert_nothing_left(&id, &directory);
 }
 
@@ -191,6 +196,14 @@ fn without_root_it_works_in_a_user_namespace_and_says_what_is_missing() {
     assert!(path.starts_with(&runtime));
     assert_eq!(holder.ask(&json!({ "do": "tcp", "address": "echo-2:7000" }))["echo"], "ping");
     assert_eq!(holder.exec("echo-3", &["hostname"])["stdout"], "echo-3\n");
+
+    // Another process of the same user finds the way in.
+    let inventory = path.join("inventory.json");
+    let mut joining = std::process::Command::new(program);
+    joining.arg("join").arg(&inventory).env("XDG_RUNTIME_DIR", &runtime).uid(65534).gid(65534);
+    let output = joining.output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("echo-1\\n") && said.contains("inventory.json"), "{output:?}");
 
     // Without control groups the pids of containers are in files, and follow restarts.
     let pods = holder.ask(&json!({ "do": "pods" }));

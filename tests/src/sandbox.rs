@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -55,21 +55,18 @@ impl Holder {
         let input = child.stdin.take();
         let output = BufReader::new(child.stdout.take().ok_or("no output")?);
         let mut holder = Self { ready: Value::Null, child, input, output };
-        match holder.next() {
-            Some(ready) => holder.ready = ready,
-            None => {
-                let mut text = String::new();
-                let errors = holder.child.stderr.take().ok_or("no errors")?;
-                std::io::Read::read_to_string(&mut BufReader::new(errors), &mut text)
-                    .map_err(|error| error.to_string())?;
-                return Err(text);
-            }
+        if let Some(ready) = holder.hear() {
+            holder.ready = ready;
+            return Ok(holder);
         }
-        Ok(holder)
+        let mut text = String::new();
+        let mut errors = holder.child.stderr.take().ok_or("no errors")?;
+        errors.read_to_string(&mut text).map_err(|error| error.to_string())?;
+        Err(text)
     }
 
     /// The next line that it says; `None` at the end.
-    pub fn next(&mut self) -> Option<Value> {
+    pub fn hear(&mut self) -> Option<Value> {
         let mut line = String::new();
         self.output.read_line(&mut line).ok()?;
         serde_json::from_str(&line).ok()
@@ -84,7 +81,7 @@ impl Holder {
     /// Asks something. A complaint of the holder is in `error`.
     pub fn ask(&mut self, asked: &Value) -> Value {
         self.send(asked);
-        self.next().expect("an answer")
+        self.hear().expect("an answer")
     }
 
     /// Runs a command in a pod.
@@ -105,7 +102,7 @@ impl Holder {
     /// Has the sandbox taken down, and returns what was said of it.
     pub fn down(&mut self) -> Value {
         drop(self.input.take());
-        let said = self.next().expect("a last word");
+        let said = self.hear().expect("a last word");
         assert!(self.child.wait().expect("it ends").success());
         said
     }

@@ -59,9 +59,7 @@ pub(super) fn usable(id: &str) -> Vec<Root> {
             let fresh = seen.insert((meta.dev(), meta.ino()));
             let writable = eaccess(&hierarchy.mount_point, AccessFlags::W_OK).is_ok();
             let path = hierarchy.mount_point.join(format!("{PREFIX}{id}"));
-            let Some(mount_point) = (fresh && writable).then_some(hierarchy.mount_point) else {
-                return None;
-            };
+            let mount_point = (fresh && writable).then_some(hierarchy.mount_point)?;
             Some(Root { version: hierarchy.version, controllers, mount_point, path })
         })
         .collect()

@@ -27,7 +27,11 @@ pub(super) fn text(nodes: &[NodePlan]) -> String {
     let mut text = String::from("127.0.0.1 localhost\n::1 localhost\n");
     let mut short = std::collections::HashSet::new();
     for node in nodes {
-        line(&mut text, &address::node(node.index).v4.to_string(), &[node.name.clone()]);
+        line(
+            &mut text,
+            &address::node(node.index).v4.to_string(),
+            std::slice::from_ref(&node.name),
+        );
         for pod in &node.pods {
             let mut names = vec![format!("{}.{}", pod.name, pod.namespace)];
             if short.insert(&pod.name) {

@@ -130,7 +130,7 @@ async fn serve(entered: &Entered, spec: &SandboxSpec) -> anyhow::Result<()> {
         }
     }
     let started = std::time::Instant::now();
-    let residue = sandbox.down().await?;
+    let residue = sandbox.down().await;
     say(&json!({ "residue": residue, "downMs": started.elapsed().as_secs_f64() * 1e3 }));
     Ok(())
 }
