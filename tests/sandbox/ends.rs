@@ -8,7 +8,7 @@ use std::{
 };
 
 use faultline_tests::sandbox::{
-    Holder, User, alone, control_groups, machine, processes, skipped, wait_for,
+    Holder, User, alone, control_groups, handed_down, machine, processes, wait_for,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -16,7 +16,7 @@ use nix::{
 };
 use serde_json::{Value, json};
 
-use crate::{HOLDER, start, three_echoes};
+use crate::{HOLDER, Nobody, start, three_echoes};
 
 fn pid(holder: &Holder) -> Pid {
     Pid::from_raw(i32::try_from(holder.child.id()).expect("a pid"))
@@ -32,7 +32,7 @@ fn assert_nothing_left(id: &str, directory: &Path) {
 #[test]
 fn up_and_down_leave_the_machine_as_it_was() {
     let _alone = alone();
-    let before = machine();
+    let (before, controllers) = (machine(), handed_down());
     let mut holder = start(&three_echoes());
     let (id, directory) = (holder.id(), holder.directory());
     assert_eq!(machine(), before, "also while it runs, nothing of it shows on the machine");
@@ -42,7 +42,7 @@ fn up_and_down_leave_the_machine_as_it_was() {
     let said = holder.down();
     assert_eq!(said["residue"], json!([]));
     assert_nothing_left(&id, &directory);
-    assert_eq!(machine(), before);
+    assert_eq!((machine(), handed_down()), (before, controllers));
     println!("up {} ms, down {} ms", holder.ready["upMs"], said["downMs"]);
 }
 
@@ -69,7 +69,7 @@ fn dropping_it_ends_and_removes_everything() {
 #[test]
 fn after_kill_9_all_processes_are_gone_and_the_next_start_sweeps_the_rest() {
     let _alone = alone();
-    let before = machine();
+    let before = (machine(), handed_down());
     let mut holder = start(&three_echoes());
     let (id, directory) = (holder.id(), holder.directory());
     // A child of the holder that lives on must not keep the control pipes open.
@@ -87,7 +87,16 @@ fn after_kill_9_all_processes_are_gone_and_the_next_start_sweeps_the_rest() {
     assert!(next.ready["swept"].to_string().contains(&id), "{}", next.ready);
     assert_nothing_left(&id, &directory);
     assert_eq!(next.down()["residue"], json!([]));
-    assert_eq!(machine(), before);
+
+    // Groups whose directory is lost are found by their name.
+    let Some(above) = control_groups_above() else { return };
+    let lost = above.join("faultline-sandbox-0123456789abcdef");
+    fs::create_dir_all(lost.join("node1/agent")).expect("a control group");
+    let mut next = start(&json!({ "nodes": 1, "pods": [] }));
+    assert!(next.ready["swept"].to_string().contains("0123456789abcdef"), "{}", next.ready);
+    assert!(!lost.exists());
+    assert_eq!(next.down()["residue"], json!([]));
+    assert_eq!((machine(), handed_down()), before);
 }
 
 #[test]
@@ -104,6 +113,34 @@ fn a_node_whose_pid_1_is_stuck_ends_with_the_holder_all_the_same() {
     let mut next = start(&json!({ "nodes": 1, "pods": [] }));
     assert_eq!(next.down()["residue"], json!([]));
     assert_nothing_left(&id, &holder.directory());
+}
+
+#[test]
+fn kill_9_at_any_moment_of_the_start_leaves_no_process_and_nothing_that_is_not_swept() {
+    let _alone = alone();
+    // Whatever an earlier test that failed has left is not this one's.
+    assert_eq!(start(&json!({ "nodes": 1, "pods": [] })).down()["residue"], json!([]));
+    let before = (machine(), handed_down(), sandboxes());
+    let program = fs::canonicalize(HOLDER).expect("it is built");
+    let ours = || {
+        let entries = fs::read_dir("/proc").expect("/proc").flatten();
+        entries
+            .filter(|entry| fs::read_link(entry.path().join("exe")).is_ok_and(|exe| exe == program))
+    };
+    for delay in (0..100).step_by(7) {
+        let mut child = std::process::Command::new(HOLDER)
+            .arg(three_echoes().to_string())
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("it runs");
+        std::thread::sleep(Duration::from_millis(delay));
+        child.kill().expect("it runs");
+        child.wait().expect("it ends");
+        wait_for("all processes are gone", Duration::from_secs(1), || ours().count() == 0);
+    }
+    assert_eq!(start(&json!({ "nodes": 1, "pods": [] })).down()["residue"], json!([]));
+    assert_eq!((machine(), handed_down(), sandboxes()), before);
 }
 
 #[test]
@@ -167,6 +204,14 @@ fn a_workload_that_cannot_work_is_named_with_its_log_and_nothing_stays() {
     assert_eq!((machine(), sandboxes()), before);
 }
 
+/// A hierarchy in which sandboxes have their groups.
+fn control_groups_above() -> Option<std::path::PathBuf> {
+    let mut holder = start(&json!({ "nodes": 1, "pods": [] }));
+    let group = control_groups(&holder.id()).pop();
+    assert_eq!(holder.down()["residue"], json!([]));
+    Some(group?.parent()?.to_owned())
+}
+
 /// What there is of any sandbox.
 fn sandboxes() -> (Vec<String>, Vec<std::path::PathBuf>) {
     let entries = fs::read_dir("/run/faultline").into_iter().flatten().flatten();
@@ -177,20 +222,9 @@ fn sandboxes() -> (Vec<String>, Vec<std::path::PathBuf>) {
 #[test]
 fn without_root_it_works_in_a_user_namespace_and_says_what_is_missing() {
     let _alone = alone();
-    let directory = tempfile::tempdir().expect("a directory");
-    // Where nobody can get at it, whatever the rights on the build's directory are.
-    let program = directory.path().join("holder");
-    fs::copy(HOLDER, &program).expect("copied");
-    let runtime = directory.path().join("run");
-    fs::create_dir(&runtime).expect("made");
-    std::os::unix::fs::chown(&runtime, Some(65534), Some(65534)).expect("given away");
-    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("opened");
-    let program = program.to_str().expect("UTF-8");
-    let mut holder = match Holder::start(program, &three_echoes(), User::Nobody(&runtime)) {
-        Ok(holder) => holder,
-        Err(error) if error.contains("does not allow") => return skipped(&error),
-        Err(error) => panic!("{error}"),
-    };
+    let Some(nobody) = Nobody::new() else { return };
+    let (program, runtime) = (nobody.program(), nobody.runtime());
+    let mut holder = nobody.start(&three_echoes());
     assert!(holder.ready["missing"].to_string().contains("memoryPressure is refused"));
     let (id, path) = (holder.id(), holder.directory());
     assert!(path.starts_with(&runtime));
@@ -199,7 +233,7 @@ fn without_root_it_works_in_a_user_namespace_and_says_what_is_missing() {
 
     // Another process of the same user finds the way in.
     let inventory = path.join("inventory.json");
-    let mut joining = std::process::Command::new(program);
+    let mut joining = std::process::Command::new(&program);
     joining.arg("join").arg(&inventory).env("XDG_RUNTIME_DIR", &runtime).uid(65534).gid(65534);
     let output = joining.output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -221,7 +255,7 @@ fn without_root_it_works_in_a_user_namespace_and_says_what_is_missing() {
 
     kill(pid(&holder), Signal::SIGKILL).expect("it runs");
     wait_for("all processes are gone", Duration::from_secs(1), || processes(&id).is_empty());
-    let mut next = Holder::start(program, &three_echoes(), User::Nobody(&runtime)).expect("again");
+    let mut next = nobody.start(&three_echoes());
     assert!(next.ready["swept"].to_string().contains(&id), "{}", next.ready);
     assert_eq!(next.down()["residue"], json!([]));
     assert_nothing_left(&id, &path);

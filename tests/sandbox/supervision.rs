@@ -2,14 +2,14 @@
 
 use std::{fs, time::Duration};
 
-use faultline_tests::sandbox::{Holder, alone, control_groups, processes, wait_for};
+use faultline_tests::sandbox::{Holder, alone, control_groups, wait_for};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use serde_json::{Value, json};
 
-use crate::{container_id, main_process, start, three_echoes};
+use crate::{Nobody, container_id, main_process, start, three_echoes};
 
 fn agent_pid(holder: &mut Holder, node: &str) -> Option<i64> {
     holder.ask(&json!({ "do": "agentPid", "node": node })).as_i64()
@@ -55,20 +55,36 @@ fn a_killed_container_comes_back_with_a_new_id_and_the_same_address() {
     assert_eq!(holder.down()["residue"], json!([]));
 }
 
+/// The command lines of the processes that have a pod's name in their environment.
+fn processes_of(pod: &str) -> impl Iterator<Item = String> {
+    let marker = format!("POD_NAME={pod}\0");
+    let entries = fs::read_dir("/proc").expect("/proc").flatten();
+    entries.filter_map(move |entry| {
+        let read = |name: &str| fs::read(entry.path().join(name)).ok();
+        let text = |name: &str| Some(String::from_utf8_lossy(&read(name)?).into_owned());
+        let (environment, command) = (text("environ")?, text("cmdline")?);
+        environment.contains(&marker).then(|| command.replace('\0', " "))
+    })
+}
+
 #[test]
 fn what_a_container_leaves_behind_is_killed_before_it_is_started_again() {
     let _alone = alone();
     // The main process ends, a child in a session of its own stays.
+    let name = format!("fork-{}", std::process::id());
     let script = "setsid sleep 1000 & sleep 0.4";
-    let spec = json!({ "nodes": 1, "pods": [{ "name": "fork", "command": ["sh", "-c", script] }] });
-    let mut holder = start(&spec);
-    let id = holder.id();
-    let old = container_id(&mut holder, 0);
-    wait_for("a new container", Duration::from_secs(3), || container_id(&mut holder, 0) != old);
-    let sleeping =
-        processes(&id).into_iter().filter(|(_, command)| command.starts_with("sleep 1000"));
-    assert!(sleeping.count() <= 1);
-    assert_eq!(holder.down()["residue"], json!([]));
+    let spec = json!({ "nodes": 1, "pods": [{ "name": name, "command": ["sh", "-c", script] }] });
+    let nobody = Nobody::new();
+    for user in [None, nobody.as_ref()] {
+        let mut holder = user.map_or_else(|| start(&spec), |nobody| nobody.start(&spec));
+        // Every process of the pod has its address in the environment, whatever else it is.
+        let sleeping = || processes_of(&name).filter(|command| command.starts_with("sleep 1000"));
+        let old = container_id(&mut holder, 0);
+        wait_for("a new container", Duration::from_secs(3), || container_id(&mut holder, 0) != old);
+        assert!(sleeping().count() <= 1);
+        assert_eq!(holder.down()["residue"], json!([]));
+        assert_eq!(sleeping().count(), 0);
+    }
 }
 
 #[test]

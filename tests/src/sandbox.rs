@@ -151,6 +151,16 @@ pub fn machine() -> String {
     ip(&["-j", "link"]) + &ip(&["-j", "address"]) + &routes + &mounts
 }
 
+/// The controllers that the machine's version 2 root hands down. A sandbox may add to them, and takes
+/// back what it added.
+pub fn handed_down() -> String {
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("the mounts");
+    let roots = mounts.lines().filter(|line| line.contains(" cgroup2 "));
+    let points = roots.filter_map(|line| line.split(' ').nth(1));
+    let files = points.map(|point| Path::new(point).join("cgroup.subtree_control"));
+    files.map(|file| fs::read_to_string(file).expect("the root's controllers")).collect()
+}
+
 /// Waits until something is so, and returns how long that took.
 ///
 /// # Panics

@@ -115,6 +115,11 @@ impl Base {
         all.filter(|(_, path)| matches!(is_held(path), Ok(false))).collect()
     }
 
+    /// Whether a sandbox has a directory here, running or not.
+    pub(super) fn contains(&self, id: &str) -> bool {
+        self.path.join(format!("{PREFIX}{id}")).exists()
+    }
+
     /// Makes and holds a directory for a new sandbox.
     pub(super) fn create(&self) -> Result<RuntimeDir, StepError> {
         let id = RunId::random().step(|| "draw an id for the sandbox".into())?.to_string();
