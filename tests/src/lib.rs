@@ -7,4 +7,5 @@ pub mod observer;
 pub mod pki;
 pub mod process;
 pub mod program;
+pub mod sandbox;
 pub mod sim;

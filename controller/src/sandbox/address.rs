@@ -1,7 +1,7 @@
 //! Who has which address: a routed, flat network as a real cluster has it.
 //!
 //! The hub is 10.250.0.1, node N 10.250.0.(10+N), its pods 10.244.N.0/24 with the node as their
-//! gateway at .1; for IPv6 fd00:250::/64 and `fd00:244:N::/64` in the same way.
+//! gateway at .1; for IPv6 `fd00:250::/64` and `fd00:244:N::/64` in the same way.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

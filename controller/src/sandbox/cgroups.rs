@@ -5,7 +5,7 @@
 //! not yet hand down; those are taken back.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -59,12 +59,27 @@ pub(super) fn usable(id: &str) -> Vec<Root> {
             let fresh = seen.insert((meta.dev(), meta.ino()));
             let writable = eaccess(&hierarchy.mount_point, AccessFlags::W_OK).is_ok();
             let path = hierarchy.mount_point.join(format!("{PREFIX}{id}"));
-            let Some(mount_point) = (fresh && writable).then_some(hierarchy.mount_point) else {
-                return None;
-            };
+            let mount_point = (fresh && writable).then_some(hierarchy.mount_point)?;
             Some(Root { version: hierarchy.version, controllers, mount_point, path })
         })
         .collect()
+}
+
+/// Sandboxes' groups in which there is no process at all: the ids, and where the groups are. One
+/// with processes may be that of a container's sandbox, whose directory cannot be seen from here.
+pub(super) fn empty() -> BTreeMap<String, Vec<PathBuf>> {
+    let mut groups: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    for root in usable("") {
+        let entries = fs::read_dir(&root.mount_point).into_iter().flatten().flatten();
+        for entry in entries {
+            let name = entry.file_name();
+            if let Some(id) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) {
+                groups.entry(id.to_owned()).or_default().push(entry.path());
+            }
+        }
+    }
+    groups.retain(|_, paths| paths.iter().all(|path| processes(path).is_empty()));
+    groups
 }
 
 /// Whether memory can be limited and charged with these.

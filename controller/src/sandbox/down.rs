@@ -2,11 +2,15 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use tokio::{io::AsyncWriteExt as _, task::spawn_blocking, time::timeout};
+use tokio::{
+    io::AsyncWriteExt as _,
+    task::spawn_blocking,
+    time::{Instant, timeout, timeout_at},
+};
 
 use super::{
     cgroups,
-    error::{SandboxError, chain},
+    error::{SandboxError, StepError, chain},
     hosts,
     init::{DOWN, REVERT_TIMEOUT},
     network::Net,
@@ -29,41 +33,38 @@ pub(super) enum Manner {
 
 impl Sandbox {
     /// Ends the sandbox: the agents get the time to revert what is injected, then everything is
-    /// ended and removed. Returns what is left nevertheless, each as one sentence; empty: nothing.
-    ///
-    /// # Errors
-    /// When it could not be looked at what is left.
-    pub async fn down(mut self) -> Result<Vec<String>, SandboxError> {
+    /// ended and removed. Returns what is left nevertheless, or could not be looked at, each as one
+    /// sentence; empty: nothing.
+    pub async fn down(mut self) -> Vec<String> {
         self.take_down(Manner::InGoodOrder).await
     }
 
     /// Goes through all of it, whatever fails on the way, and collects what did.
-    pub(super) async fn take_down(&mut self, manner: Manner) -> Result<Vec<String>, SandboxError> {
-        self.is_down = true;
+    pub(super) async fn take_down(&mut self, manner: Manner) -> Vec<String> {
         self.shared.set_up();
-        let mut residue = Vec::new();
-        self.end_nodes(manner, &mut residue).await;
+        let mut residue = self.end_nodes(manner).await;
         let groups = self.groups();
         let left = spawn_blocking(move || cgroups::clear(&groups)).await.unwrap_or_default();
         residue.extend(left.iter().map(|group| format!("control group {}", group.display())));
         sweep::take_back(&self.cgroups, &self.directory.path);
-        if self.hosts_mounted
-            && let Err(error) = hosts::unmount()
-        {
+        if let Err(error) = hosts::unmount(&self.directory.path) {
             residue.push(chain(&error));
         }
-        match Net::open(self.ipv6)?.clear_hub().await {
+        match self.clear_hub().await {
             Ok(links) => residue.extend(links.iter().map(|link| format!("interface {link}"))),
             Err(error) => residue.push(chain(&error)),
         }
-        if let Err(error) = Base::lock(&self.base)?.remove(&self.directory.path) {
+        if let Err(error) = self.remove_directory() {
             residue.push(chain(&error));
         }
         residue.extend(self.look());
-        Ok(residue)
+        self.is_down = true;
+        residue
     }
 
-    async fn end_nodes(&mut self, manner: Manner, residue: &mut Vec<String>) {
+    /// Ends the processes of the nodes. All nodes have the same time, from now.
+    async fn end_nodes(&mut self, manner: Manner) -> Vec<String> {
+        let mut residue = Vec::new();
         for node in &mut self.nodes {
             let Some(mut control) = node.control.take() else { continue };
             if manner == Manner::InGoodOrder && control.write_all(DOWN).await.is_ok() {
@@ -71,15 +72,26 @@ impl Sandbox {
                 node.control = Some(control);
             }
         }
+        let patience = Instant::now() + REVERT_TIMEOUT + END_TIMEOUT;
         for (index, node) in self.nodes.iter_mut().enumerate() {
-            let ended = timeout(REVERT_TIMEOUT + END_TIMEOUT, node.process.wait()).await;
+            if timeout_at(patience, node.process.wait()).await.is_ok() {
+                continue;
+            }
+            // Both of its own processes see that the pipe has gone, and either ends the node.
             node.control = None;
-            if ended.is_err() {
-                residue.push(format!("node{} did not end", index + 1));
-                // Its pid 1 sees that the pipe has gone; this is for the case that it does not.
-                drop(node.process.start_kill());
+            if timeout(END_TIMEOUT, node.process.wait()).await.is_err() {
+                residue.push(format!("the processes of node{}", index + 1));
             }
         }
+        residue
+    }
+
+    async fn clear_hub(&self) -> Result<Vec<String>, StepError> {
+        Net::open(self.ipv6)?.clear_hub().await
+    }
+
+    fn remove_directory(&self) -> Result<(), SandboxError> {
+        Ok(Base::lock(&self.base)?.remove(&self.directory.path)?)
     }
 
     fn groups(&self) -> Vec<PathBuf> {
@@ -110,11 +122,7 @@ impl Drop for Sandbox {
         }
         cgroups::clear(&self.groups());
         sweep::take_back(&self.cgroups, &self.directory.path);
-        if self.hosts_mounted {
-            drop(hosts::unmount());
-        }
-        if let Ok(base) = Base::lock(&self.base) {
-            drop(base.remove(&self.directory.path));
-        }
+        drop(hosts::unmount(&self.directory.path));
+        drop(self.remove_directory());
     }
 }

@@ -67,7 +67,7 @@ impl Entered {
 /// When there are threads already, or the system does not allow it.
 pub fn enter() -> Result<Entered, SandboxError> {
     single_threaded()?;
-    let base = runtime_dir::base()?;
+    let base = runtime_dir::base();
     let namespaces = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS;
     let direct = if geteuid().is_root() { unshare(namespaces) } else { Err(Errno::EPERM) };
     let rootless = match direct {

@@ -25,7 +25,7 @@ pub enum SandboxError {
         source: io::Error,
     },
     /// The specification does not fit.
-    #[error("{0}")]
+    #[error(transparent)]
     Layout(#[from] LayoutError),
     /// The runtime directory is not one that can be trusted with keys.
     #[error("{} is not a private directory of this user; remove it, or set XDG_RUNTIME_DIR", path.display())]

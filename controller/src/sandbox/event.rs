@@ -7,8 +7,9 @@ use std::io::Write as _;
 
 use serde::{Deserialize, Serialize};
 
-/// The longest message that is passed on: with it a line stays below `PIPE_BUF`, 4096 bytes.
-const MESSAGE_BYTES_MAX: usize = 1024;
+/// The longest message that is passed on: also where JSON writes six bytes for one, its line stays
+/// below `PIPE_BUF`, 4096 bytes.
+const MESSAGE_BYTES_MAX: usize = 512;
 
 /// Something that happened on a node. Pids are those of the node's pid namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -101,10 +101,19 @@ fn valid_now(mut params: CertificateParams) -> CertificateParams {
 /// Writes a new file that only this user can read, all of it or nothing: what others may be reading
 /// is replaced, not changed.
 pub(super) fn write_private(path: &Path, text: &str) -> Result<(), StepError> {
+    write(path, text, 0o600)
+}
+
+/// Writes a new file that everybody can read who gets to see it, all of it or nothing.
+pub(super) fn write_public(path: &Path, text: &str) -> Result<(), StepError> {
+    write(path, text, 0o644)
+}
+
+fn write(path: &Path, text: &str, mode: u32) -> Result<(), StepError> {
     let draft = path.with_extension("new");
     let write = || {
         let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        let mut file = options.write(true).create(true).truncate(true).mode(mode).open(&draft)?;
         file.write_all(text.as_bytes())?;
         fs::rename(&draft, path)
     };

@@ -33,6 +33,7 @@ mod layout;
 mod network;
 mod node;
 mod pod;
+mod ready;
 mod runtime_dir;
 mod state;
 mod sweep;

@@ -72,18 +72,18 @@ pub(super) fn main(args: &[OsString]) -> Result<(), StepError> {
         let pid_file = pid_file(&plan, &pod, &pod.pause_id);
         write_pid(pid_file.as_deref(), getpid().as_raw())?;
         Event::PodHeld { uid: pod.uid.clone(), pid: getpid().as_raw() }.emit();
-        Pod { args, plan: &plan, pod: &pod, ended }.keep_running().await
+        Keeper { args, plan: &plan, pod: &pod, ended }.keep_running().await
     })
 }
 
-struct Pod<'a> {
+struct Keeper<'a> {
     args: &'a [OsString],
     plan: &'a NodePlan,
     pod: &'a PodPlan,
     ended: Signal,
 }
 
-impl Pod<'_> {
+impl Keeper<'_> {
     async fn keep_running(mut self) -> Result<(), StepError> {
         let mut delay = RESTART_DELAY_MIN;
         loop {

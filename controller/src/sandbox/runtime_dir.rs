@@ -33,21 +33,20 @@ pub(super) struct RuntimeDir {
 }
 
 /// The directory that this user's sandboxes are in. It need not exist.
-pub(super) fn base() -> Result<PathBuf, SandboxError> {
+pub(super) fn base() -> PathBuf {
     if geteuid().is_root() {
-        return Ok("/run/faultline".into());
+        return "/run/faultline".into();
     }
     let own = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
-    Ok(own.map_or_else(
+    own.map_or_else(
         || env::temp_dir().join(format!("faultline-{}", geteuid())),
         |own| own.join("faultline"),
-    ))
+    )
 }
 
 /// The inventories of the sandboxes of this user that run now.
 pub fn running() -> Vec<PathBuf> {
-    let Ok(base) = base() else { return Vec::new() };
-    let directories = list(&base).into_iter().map(|(_, path)| path);
+    let directories = list(&base()).into_iter().map(|(_, path)| path);
     let held = directories.filter(|path| is_held(path).unwrap_or(false));
     held.map(|path| path.join(INVENTORY)).filter(|file| file.exists()).collect()
 }
@@ -67,7 +66,8 @@ fn list(base: &Path) -> Vec<(String, PathBuf)> {
 
 fn is_held(path: &Path) -> io::Result<bool> {
     match File::open(path.join(LOCK)) {
-        Ok(file) => match file.try_lock() {
+        // Shared, so that two who look do not take each other for a sandbox.
+        Ok(file) => match file.try_lock_shared() {
             Ok(()) => Ok(false),
             Err(TryLockError::WouldBlock) => Ok(true),
             Err(TryLockError::Error(error)) => Err(error),
@@ -115,6 +115,11 @@ impl Base {
         all.filter(|(_, path)| matches!(is_held(path), Ok(false))).collect()
     }
 
+    /// Whether a sandbox has a directory here, running or not.
+    pub(super) fn contains(&self, id: &str) -> bool {
+        self.path.join(format!("{PREFIX}{id}")).exists()
+    }
+
     /// Makes and holds a directory for a new sandbox.
     pub(super) fn create(&self) -> Result<RuntimeDir, StepError> {
         let id = RunId::random().step(|| "draw an id for the sandbox".into())?.to_string();
@@ -128,6 +133,7 @@ impl Base {
 
     /// Removes a sandbox's directory, and this one if it was the last.
     pub(super) fn remove(&self, path: &Path) -> Result<(), StepError> {
+        debug_assert!(path.starts_with(&self.path), "{} is another's", path.display());
         match fs::remove_dir_all(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),

@@ -33,6 +33,13 @@ pub(super) fn sweep(base: &Base) -> Result<Vec<String>, SandboxError> {
             report.push(format!("could not sweep the sandbox {id}: {} stays", left.join(", ")));
         }
     }
+    for (id, groups) in cgroups::empty() {
+        if !base.contains(&id) && cgroups::clear(&groups).is_empty() {
+            report.push(format!(
+                "swept the control groups of the sandbox {id}, whose directory is lost"
+            ));
+        }
+    }
     Ok(report)
 }
 

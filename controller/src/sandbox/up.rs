@@ -1,19 +1,13 @@
 //! Building a sandbox, and what can be asked of it while it runs.
 
 use std::{
-    fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use futures::future::join_all;
-use tokio::{
-    net::TcpStream,
-    process::{Child, ChildStdin},
-    time::{sleep, timeout},
-};
+use tokio::process::{Child, ChildStdin};
 
 use super::{
     address::{self, AGENT_PORT},
@@ -26,7 +20,7 @@ use super::{
     init,
     layout::{self, NodePlan},
     network::{Net, has_ipv6},
-    node,
+    node, ready,
     runtime_dir::{self, Base, RuntimeDir},
     state::Shared,
     sweep,
@@ -36,25 +30,15 @@ use crate::{
     place::{AgentEndpoint, Credentials, ExecError, ExecOutcome, Pod, Process},
 };
 
-/// How long a sandbox may take until every agent answers and every workload runs.
-const READY_TIMEOUT: Duration = Duration::from_secs(15);
-/// Between two looks at what is not ready.
-const READY_POLL: Duration = Duration::from_millis(5);
-/// How long one attempt to connect to an agent may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
-/// How much of a log is shown when something failed.
-const LOG_LINES_SHOWN: usize = 10;
-
 /// A running sandbox. Ends with [`Sandbox::down`]; if it is dropped instead, everything is ended at
 /// once, and what cannot be removed at once is swept at the next start.
 #[derive(Debug)]
 pub struct Sandbox {
     pub(super) directory: RuntimeDir,
-    pub(super) base: std::path::PathBuf,
+    pub(super) base: PathBuf,
     pub(super) cgroups: Vec<Root>,
     pub(super) ipv6: bool,
     pub(super) nodes: Vec<NodeHandle>,
-    pub(super) hosts_mounted: bool,
     pub(super) shared: Arc<Shared>,
     pub(super) is_down: bool,
     credentials: Credentials,
@@ -85,7 +69,6 @@ impl Sandbox {
         let cgroups = cgroups::usable(&directory.id);
         let ipv6 = has_ipv6();
         let planned = layout::lay_out(spec, nodes, &directory.path, &cgroups, ipv6)
-            .map_err(SandboxError::from)
             .and_then(|plans| Ok((write_identities(&directory.path, &plans)?, plans)));
         let (credentials, plans) = match planned {
             Ok(planned) => planned,
@@ -102,14 +85,13 @@ impl Sandbox {
             cgroups,
             ipv6,
             nodes: Vec::new(),
-            hosts_mounted: false,
             shared,
             is_down: false,
             credentials,
             swept,
         };
         let built = match sandbox.build(&plans).await {
-            Ok(()) => sandbox.ready(&plans).await,
+            Ok(()) => ready::wait(&sandbox.shared, &plans).await,
             Err(error) => Err(error),
         };
         match built {
@@ -120,7 +102,7 @@ impl Sandbox {
             }
             Err(error) => {
                 // What stays is swept at the next start; the error is what matters now.
-                drop(sandbox.take_down(down::Manner::AtOnce).await);
+                sandbox.take_down(down::Manner::AtOnce).await;
                 Err(error)
             }
         }
@@ -140,8 +122,7 @@ impl Sandbox {
             write_private(&plan.file(), &text)?;
             write_folders(plan)?;
         }
-        hosts::mount_over(&self.directory.path.join("hosts"), plans)?;
-        self.hosts_mounted = true;
+        hosts::mount_over(&self.directory.path, plans)?;
         Net::open(self.ipv6)?.build_hub().await?;
         for (index, plan) in plans.iter().enumerate() {
             let node = self.start_node(index, plan)?;
@@ -162,34 +143,6 @@ impl Sandbox {
         }
         let control = process.stdin.take();
         Ok(NodeHandle { process, control })
-    }
-
-    /// Waits until nothing is missing any more.
-    async fn ready(&self, plans: &[NodePlan]) -> Result<(), SandboxError> {
-        let until = Instant::now() + READY_TIMEOUT;
-        let mut answered = vec![false; plans.len()];
-        loop {
-            if let Some(problem) = self.shared.first_problem() {
-                // The log may be written a moment after the event.
-                sleep(READY_POLL).await;
-                return Err(SandboxError::Failed { what: problem.what, log: tail(&problem.log) });
-            }
-            let started = self.shared.agents_started();
-            let attempts = answered.iter_mut().zip(started).zip(self.shared.agents());
-            join_all(attempts.map(async |((answered, started), agent)| {
-                // Before it is started its address may not be there, and would be waited for.
-                *answered = *answered || started && accepts(&agent.address).await;
-            }))
-            .await;
-            let pods = self.shared.pods_not_running();
-            if pods.is_empty() && answered.iter().all(|answered| *answered) {
-                return Ok(());
-            }
-            if Instant::now() > until {
-                return Err(not_ready(plans, &answered, &pods));
-            }
-            drop(timeout(READY_POLL, self.shared.changed.notified()).await);
-        }
     }
 
     /// The sandbox's id: part of the names of its directory and control groups.
@@ -280,34 +233,4 @@ fn write_folders(plan: &NodePlan) -> Result<(), StepError> {
         }
     }
     Ok(())
-}
-
-async fn accepts(address: &str) -> bool {
-    matches!(timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await, Ok(Ok(_)))
-}
-
-fn not_ready(plans: &[NodePlan], answered: &[bool], pods: &[(usize, String)]) -> SandboxError {
-    let silent: Vec<&NodePlan> =
-        plans.iter().zip(answered).filter(|(_, ok)| !**ok).map(|(plan, _)| plan).collect();
-    let mut missing: Vec<String> =
-        silent.iter().map(|plan| format!("the agent of {}", plan.name)).collect();
-    missing.extend(pods.iter().map(|(_, name)| format!("the workload of pod {name}")));
-    let log = match (silent.first(), pods.first()) {
-        (Some(plan), _) => plan.agent_log(),
-        (None, Some((index, name))) => {
-            let plan = &plans[*index];
-            let pod = plan.pods.iter().find(|pod| pod.name == *name);
-            pod.map_or_else(|| plan.node_log(), |pod| plan.pod_log(pod))
-        }
-        (None, None) => Path::new("").into(),
-    };
-    SandboxError::NotReady { missing, within: READY_TIMEOUT, log: tail(&log) }
-}
-
-/// The last lines of a log, as far as they are text.
-fn tail(log: &Path) -> String {
-    let text = fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n")
 }

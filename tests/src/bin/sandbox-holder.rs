@@ -4,11 +4,12 @@
 //! JSON on standard input, each answered by one line. SIGTERM takes the sandbox down, as the end of
 //! the input does.
 
-use std::{collections::BTreeMap, io::Write as _, process::ExitCode, time::Duration};
+use std::{collections::BTreeMap, io::Write as _, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail};
 use faultline::{
     experiment::{SandboxPod, SandboxSpec, Workload},
+    place::{Place, inventory},
     sandbox::{self, Entered, Sandbox},
 };
 use faultline_proto::yaml::{Span, Spanned};
@@ -38,10 +39,35 @@ fn main() -> ExitCode {
 
 fn hold() -> anyhow::Result<()> {
     let text = std::env::args().nth(1).context("a description is needed")?;
+    if text == "join" {
+        return join(&std::env::args().nth(2).context("an inventory is needed")?);
+    }
     let spec = spec(&serde_json::from_str(&text)?)?;
     let entered = sandbox::enter()?;
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(serve(&entered, &spec))
+}
+
+/// What another process does that finds its way in through the inventory.
+fn join(file: &str) -> anyhow::Result<()> {
+    let inventory = inventory::load(Path::new(file))?;
+    let running = sandbox::running();
+    inventory.enter()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let pod = inventory.pods().into_iter().next().context("a pod")?;
+        let echo = timeout(ATTEMPT_TIMEOUT, tcp(&format!("{}:7000", pod.addresses[0]))).await??;
+        let place = Place::Inventory(inventory);
+        let hostname = place.exec(&pod, &["hostname".into()], ATTEMPT_TIMEOUT).await?;
+        say(&json!({
+            "running": running,
+            "echo": echo,
+            "hostname": String::from_utf8_lossy(&hostname.stdout),
+            "describe": place.describe(),
+            "ca": place.credentials()?.ca_pem,
+        }));
+        Ok(())
+    })
 }
 
 fn spec(described: &Value) -> anyhow::Result<SandboxSpec> {
@@ -104,7 +130,7 @@ async fn serve(entered: &Entered, spec: &SandboxSpec) -> anyhow::Result<()> {
         }
     }
     let started = std::time::Instant::now();
-    let residue = sandbox.down().await?;
+    let residue = sandbox.down().await;
     say(&json!({ "residue": residue, "downMs": started.elapsed().as_secs_f64() * 1e3 }));
     Ok(())
 }
