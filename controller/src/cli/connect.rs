@@ -128,7 +128,7 @@ async fn run_one(
     let mut report = run::run(experiment, &place, console, interrupt).await;
     let entry = match (reclaim(place).await, kept) {
         (Place::Sandbox(sandbox), Some((entered, nodes))) => {
-            let left = take_down(sandbox, console).await?;
+            let left = take_down(sandbox, console).await;
             if !left.is_empty() {
                 report.add_residue(left);
             }
@@ -175,12 +175,12 @@ async fn build(
     Ok(sandbox)
 }
 
-async fn take_down(sandbox: Sandbox, console: &Console) -> anyhow::Result<Vec<String>> {
-    let left = sandbox.down().await?;
+async fn take_down(sandbox: Sandbox, console: &Console) -> Vec<String> {
+    let left = sandbox.down().await;
     if left.is_empty() {
         console.say("sandbox", "down, nothing is left of it");
     }
-    Ok(left)
+    left
 }
 
 pub(super) fn plan(request: PlanRequest) -> anyhow::Result<Exit> {
@@ -223,7 +223,7 @@ async fn plan_one(
             let place = Place::Sandbox(build(&entered, &spec, console).await?);
             let exit = show(&place).await;
             if let Place::Sandbox(sandbox) = place {
-                take_down(sandbox, console).await?;
+                take_down(sandbox, console).await;
             }
             (exit, Entry::Sandbox { entered, nodes })
         }
@@ -297,7 +297,7 @@ pub(super) fn sandbox(request: SandboxRequest) -> anyhow::Result<Exit> {
             }
         }
         interrupt.wait().await;
-        let left = take_down(sandbox, &console).await?;
+        let left = take_down(sandbox, &console).await;
         for residue in &left {
             print::error(&format!("left: {residue}"));
         }
