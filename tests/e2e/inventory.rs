@@ -35,7 +35,7 @@ fn others_see_halt_and_outlive_a_controller_that_is_killed() {
     let alone = alone();
     let mut sandbox = Running::start(&["sandbox", "--nodes", "2"]);
     sandbox.wait_for("inventory.json", LIMIT);
-    let (path, seen) = inventory();
+    let (path, seen) = inventory(sandbox.pid());
     let path = path.display().to_string();
     let (near, lost) = (pod_seen(&seen, "echo-1"), pod_seen(&seen, "echo-2"));
     let near_pid = processes_in_cgroup(&near.container_id)[0];

@@ -19,7 +19,7 @@ use nix::{
 
 use super::{alone, inventory, pod_seen};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// Two echo services, one of which is cut off for long with a short lease.
 fn experiment(dir: &tempfile::TempDir, restart_after: &str) -> PathBuf {
@@ -60,7 +60,7 @@ fn cut(restart_after: &str, dir: &tempfile::TempDir) -> (Running, UdpProber, i32
     let file = experiment(dir, restart_after).display().to_string();
     let mut run = Running::start(&["run", "--sandbox", &file]);
     run.wait_for("inject", LIMIT);
-    let (_, inventory) = inventory();
+    let (_, inventory) = inventory(run.pid());
     let (near, lost) = (pod_seen(&inventory, "echo-1"), pod_seen(&inventory, "echo-2"));
     let near_pid = processes_in_cgroup(&near.container_id)[0];
     let lost_pid = processes_in_cgroup(&lost.container_id)[0];

@@ -8,7 +8,7 @@ mod quickstart;
 mod unprivileged;
 
 use std::{
-    fs,
+    fs::{self, File},
     net::IpAddr,
     path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -16,19 +16,25 @@ use std::{
 };
 
 use faultline_tests::observer::host_dump;
+use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
 
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Nothing else of this ring runs while this lives; and at its end the machine is as it was.
+/// Nothing else of this ring runs while this lives, in this process or in another one; and at its end
+/// the machine is as it was.
 struct Alone {
     before: String,
+    _machine: Flock<File>,
     _turn: MutexGuard<'static, ()>,
 }
 
 fn alone() -> Alone {
     let turn = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    Alone { before: host_dump(), _turn: turn }
+    let path = std::env::temp_dir().join("faultline-e2e.lock");
+    let file = File::create(path).expect("a lock file");
+    let machine = Flock::lock(file, FlockArg::LockExclusive).expect("a turn on this machine");
+    Alone { before: host_dump(), _machine: machine, _turn: turn }
 }
 
 impl Alone {
@@ -50,15 +56,16 @@ struct PodSeen {
     address: IpAddr,
 }
 
-/// The inventory of the one sandbox that runs.
-fn inventory() -> (PathBuf, Value) {
+/// The inventory of the sandbox that a process holds.
+fn inventory(holder: i32) -> (PathBuf, Value) {
     let end = Instant::now() + Duration::from_secs(10);
     loop {
         let dirs = fs::read_dir("/run/faultline").into_iter().flatten().flatten();
         let files = dirs.map(|dir| dir.path().join("inventory.json"));
         for path in files {
             let text = fs::read_to_string(&path).unwrap_or_default();
-            if let Ok(value) = serde_json::from_str(&text) {
+            let value: Value = serde_json::from_str(&text).unwrap_or_default();
+            if value["network"]["pid"] == holder {
                 return (path, value);
             }
         }

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::alone;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 fn quickstart() -> String {
     project_file("examples/quickstart.yaml").display().to_string()

@@ -33,7 +33,7 @@ fn the_quickstart_runs_without_root() {
     command.args(["run", "--sandbox"]).arg(&example);
     command.env("XDG_RUNTIME_DIR", &runtime).uid(NOBODY).gid(NOBODY);
     command.current_dir(dir.path());
-    let ended = Running::start_command(&mut command).end(Duration::from_secs(60));
+    let ended = Running::start_command(&mut command).end(Duration::from_mins(1));
     let forbidden = ended.code == Some(3) && ended.text.contains("user namespace");
     if forbidden && std::env::var_os("FAULTLINE_REQUIRE_ALL").is_none() {
         eprintln!("SKIPPED: this system forbids user namespaces");

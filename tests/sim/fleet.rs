@@ -142,7 +142,7 @@ async fn an_agent_that_hangs_cannot_hold_up_the_others() {
     let (report, agents) = run_on([Flaw::None, Flaw::HangsAtCommit, Flaw::None]).await;
     assert_ne!(report.verdict, Verdict::Held, "{report:#?}");
     assert!(FakeAgent::count(&agents[0].calls.reverts) >= 1, "the others are reverted");
-    assert!(began.elapsed() < Duration::from_secs(60), "bounded: {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_mins(1), "bounded: {:?}", began.elapsed());
 }
 
 #[tokio::test]

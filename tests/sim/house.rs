@@ -39,9 +39,8 @@ fn check(folder: &str, what: &str, allowed: &[&str], is_wrong: impl Fn(&str) -> 
         if allowed.iter().any(|a| name.contains(a)) {
             continue;
         }
-        for line in code.lines().filter(|line| is_wrong(line)) {
-            panic!("{name}: {what}: {line}");
-        }
+        let wrong: Vec<&str> = code.lines().filter(|line| is_wrong(line)).collect();
+        assert!(wrong.is_empty(), "{name}: {what}: {wrong:#?}");
     }
 }
 

@@ -113,7 +113,7 @@ fn injection() -> pb::Injection {
             })),
         }),
         lease_ms: 10_000,
-        deadline_boottime_ns: clock::now().after(Duration::from_secs(60)).as_nanos(),
+        deadline_boottime_ns: clock::now().after(Duration::from_mins(1)).as_nanos(),
     }
 }
 
