@@ -20,6 +20,9 @@ use tonic::{
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
 
+/// What is made wrong in a request.
+type Change = fn(&mut pb::PrepareRequest);
+
 struct Agent {
     address: SocketAddr,
     authority: Authority,
@@ -29,7 +32,7 @@ struct Agent {
 
 /// An agent of this process: its supervisor, its service, and an empty state directory. It sees no
 /// pods, so that nothing it is asked can come to touch a kernel.
-async fn agent() -> Agent {
+fn agent() -> Agent {
     let dir = tempfile::tempdir().expect("a directory");
     let authority = Authority::new().expect("an authority");
     let Pair { cert_pem, key_pem } = authority.agent("node1").expect("a certificate");
@@ -127,9 +130,8 @@ fn prepare(injection: pb::Injection) -> pb::PrepareRequest {
 
 #[tokio::test]
 async fn nonsense_gets_a_typed_status_and_the_agent_goes_on() {
-    let agent = agent().await;
+    let agent = agent();
     let mut client = agent.controller().await;
-    type Change = fn(&mut pb::PrepareRequest);
     let cases: Vec<(&str, Code, Change)> = vec![
         ("a run id that is none", Code::InvalidArgument, |r| r.run_id = "x".into()),
         ("no injection", Code::InvalidArgument, |r| r.injections.clear()),
@@ -189,7 +191,7 @@ async fn nonsense_gets_a_typed_status_and_the_agent_goes_on() {
 
 #[tokio::test]
 async fn a_halt_refuses_until_resumed_and_survives_a_restart() {
-    let agent = agent().await;
+    let agent = agent();
     let mut client = agent.controller().await;
     let reason = || pb::HaltRequest { reason: "maintenance".into() };
     client.halt(reason()).await.expect("halted");
@@ -207,7 +209,7 @@ async fn a_halt_refuses_until_resumed_and_survives_a_restart() {
 
 #[tokio::test]
 async fn only_the_controller_is_obeyed() {
-    let agent = agent().await;
+    let agent = agent();
     let credentials = |pair: Pair, ca_pem: String| Credentials {
         ca_pem,
         cert_pem: pair.cert_pem,
@@ -241,7 +243,7 @@ async fn only_the_controller_is_obeyed() {
 
 #[tokio::test]
 async fn a_second_agent_says_who_holds_the_lock() {
-    let agent = agent().await;
+    let agent = agent();
     let config =
         Config { state_dir: agent.dir.path().join("state"), resolver: Arc::clone(&agent.resolver) };
     let error = Supervisor::start(config).expect_err("there is one");
