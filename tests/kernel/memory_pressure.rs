@@ -178,12 +178,13 @@ fn the_ramp_is_followed() {
 fn what_the_container_takes_is_given_back_by_the_helper() {
     let _one = one_at_a_time();
     let Some(mut pod) = Pod::new() else { return };
-    let (container, target) = sleeping(&mut pod, Some(400 * MIB));
+    let (container, target) = sleeping(&mut pod, Some(800 * MIB));
     let level = 200 * MIB;
     let plan = plan(to_bytes(level), &target);
     let mut live = inject(&plan);
     proven(&mut *live);
-    let other = pod.spawn(&container, &["perl", "-e", "$x = 'a' x (100 << 20); sleep 1000"]);
+    let other =
+        pod.spawn(&container, &["perl", "-e", "$n = 100; $x = 'a' x ($n << 20); sleep 1000"]);
     let rss = |pid: i32| {
         let status = procfs::process::Process::new(pid).unwrap().status().unwrap();
         status.vmrss.unwrap_or(0) * 1024
@@ -191,7 +192,8 @@ fn what_the_container_takes_is_given_back_by_the_helper() {
     wait_for("the container to take memory", || rss(other.pid) > 100 * MIB);
     wait_for("the level again", || container.usage().abs_diff(level) * 50 <= level);
     pod.end(other);
-    wait_for("the level from below", || container.usage().abs_diff(level) * 50 <= level);
+    let again = wait_until(PATIENCE, || container.usage().abs_diff(level) * 50 <= level);
+    assert!(again, "usage {} of {level}: {:?}", container.usage(), live.wake(clock::now()));
     plan.as_injection().revert().unwrap();
     drop(live);
     assert_clean(&plan, &container);
@@ -316,7 +318,8 @@ fn out_of_memory_takes_the_helper_and_not_the_container() {
     // Stopped, so that it cannot make room by itself.
     let [helper] = helpers_of(&plan)[..] else { panic!("one helper") };
     kill(Pid::from_raw(helper.pid), Signal::SIGSTOP).unwrap();
-    let eater = pod.spawn(&container, &["perl", "-e", "$x = 'a' x (90 << 20); sleep 1000"]);
+    let eater =
+        pod.spawn(&container, &["perl", "-e", "$n = 90; $x = 'a' x ($n << 20); sleep 1000"]);
     let mut error = None;
     wait_for("the end of the helper to be noticed", || {
         error = live.wake(clock::now()).err();
@@ -363,7 +366,7 @@ fn what_makes_no_sense_is_refused_with_the_figures() {
     assert!(text.contains("no memory limit"), "{text}");
     let text = refusal(to_bytes(1 << 44), &unlimited);
     assert!(text.contains("available"), "{text}");
-    pod.spawn(&container, &["perl", "-e", "$x = 'a' x (40 << 20); sleep 1000"]);
+    pod.spawn(&container, &["perl", "-e", "$n = 40; $x = 'a' x ($n << 20); sleep 1000"]);
     wait_for("usage", || container.usage() > 40 * MIB);
     let text = refusal(to_bytes(30 * MIB), &unlimited);
     assert!(text.contains("already"), "{text}");
@@ -379,7 +382,7 @@ fn out_of_memory_on_purpose_may_take_the_container_itself() {
     let Some(mut pod) = Pod::new() else { return };
     let container = pod.container();
     container.limit(64 * MIB);
-    let main = pod.spawn(&container, &["perl", "-e", "$x = 'a' x (45 << 20); sleep 1000"]);
+    let main = pod.spawn(&container, &["perl", "-e", "$n = 45; $x = 'a' x ($n << 20); sleep 1000"]);
     wait_for("the container to be large", || container.usage() > 45 * MIB);
     let plan = plan(to_percent(150, OomVictim::Kernel), &pod.resolved(&container, main));
     let mut live = inject(&plan);

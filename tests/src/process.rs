@@ -291,7 +291,9 @@ pub fn listing() -> String {
     for process in procfs::process::all_processes().expect("/proc").flatten() {
         let (Ok(stat), Ok(line)) = (process.stat(), process.cmdline()) else { continue };
         if Ok(stat.ppid) == i32::try_from(std::process::id()) {
-            lines.push(format!("{} {} {line:?}", stat.pid, stat.state));
+            // Running or sleeping is chance; stopped or a zombie is not.
+            let state = if matches!(stat.state, 'R' | 'S' | 'D') { ' ' } else { stat.state };
+            lines.push(format!("{} {state} {line:?}", stat.pid));
         }
     }
     lines.sort();
