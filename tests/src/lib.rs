@@ -1,2 +1,3 @@
-//! x
+//! The harness of the test rings.
+
 pub mod process;
