@@ -16,7 +16,8 @@ use faultline_proto::{
     id::FaultId,
 };
 use faultline_tests::process::{
-    Agent, Container, PATIENCE, Pod, listing, one_at_a_time, resolver, wait_for, wait_until,
+    Agent, Container, PATIENCE, Pod, fault_id, helpers_of, listing, one_at_a_time, resolver,
+    wait_for, wait_until,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -143,11 +144,6 @@ fn a_revert_without_an_injection_does_nothing() {
     assert_eq!(listing(), before);
 }
 
-fn fault_id(plan: &AnyInjection) -> String {
-    let json = serde_json::to_value(plan).expect("plain data");
-    json["memoryPressure"]["id"].as_str().expect("an id").to_owned()
-}
-
 #[test]
 fn the_ramp_is_followed() {
     let _one = one_at_a_time();
@@ -182,12 +178,13 @@ fn the_ramp_is_followed() {
 fn what_the_container_takes_is_given_back_by_the_helper() {
     let _one = one_at_a_time();
     let Some(mut pod) = Pod::new() else { return };
-    let (container, target) = sleeping(&mut pod, Some(400 * MIB));
+    let (container, target) = sleeping(&mut pod, Some(800 * MIB));
     let level = 200 * MIB;
     let plan = plan(to_bytes(level), &target);
     let mut live = inject(&plan);
     proven(&mut *live);
-    let other = pod.spawn(&container, &["perl", "-e", "$x = 'a' x (100 << 20); sleep 1000"]);
+    let other =
+        pod.spawn(&container, &["perl", "-e", "$n = 100; $x = 'a' x ($n << 20); sleep 1000"]);
     let rss = |pid: i32| {
         let status = procfs::process::Process::new(pid).unwrap().status().unwrap();
         status.vmrss.unwrap_or(0) * 1024
@@ -195,7 +192,8 @@ fn what_the_container_takes_is_given_back_by_the_helper() {
     wait_for("the container to take memory", || rss(other.pid) > 100 * MIB);
     wait_for("the level again", || container.usage().abs_diff(level) * 50 <= level);
     pod.end(other);
-    wait_for("the level from below", || container.usage().abs_diff(level) * 50 <= level);
+    let again = wait_until(PATIENCE, || container.usage().abs_diff(level) * 50 <= level);
+    assert!(again, "usage {} of {level}: {:?}", container.usage(), live.wake(clock::now()));
     plan.as_injection().revert().unwrap();
     drop(live);
     assert_clean(&plan, &container);
@@ -215,7 +213,7 @@ fn the_end_of_the_lease_gives_it_back_while_the_agent_is_stopped() {
     let at = clock::now();
     eprintln!("returned {:?} after the end of the lease", at - agent.lease_end);
     assert!(at >= agent.lease_end && at - agent.lease_end <= Duration::from_millis(500));
-    wait_for("the helper to end", || helper::find().is_empty());
+    wait_for("the helper to end", || helpers_of(&plan).is_empty());
     assert_clean(&plan, &container);
     drop(agent);
     assert_eq!(listing(), before);
@@ -235,7 +233,7 @@ fn the_death_of_the_agent_gives_it_back_at_once() {
     wait_for("the usage to return", || container.usage() <= found + MIB);
     eprintln!("returned {:?} after the agent was killed", begin.elapsed());
     assert!(begin.elapsed() <= Duration::from_millis(500));
-    wait_for("the helper to end", || helper::find().is_empty());
+    wait_for("the helper to end", || helpers_of(&plan).is_empty());
     assert_clean(&plan, &container);
     assert_eq!(listing(), before);
 }
@@ -250,8 +248,8 @@ fn a_helper_that_does_not_run_is_killed_by_its_timer() {
     let lease_end = clock::now().after(Duration::from_millis(1_500));
     let mut live = plan.as_injection().inject(lease_end).unwrap();
     proven(&mut *live);
-    let [helper] = helper::find()[..] else { panic!("one helper") };
-    kill(Pid::from_raw(helper.process.pid), Signal::SIGSTOP).unwrap();
+    let [helper] = helpers_of(&plan)[..] else { panic!("one helper") };
+    kill(Pid::from_raw(helper.pid), Signal::SIGSTOP).unwrap();
     wait_for("the usage to return", || container.usage() <= found + MIB);
     let at = clock::now();
     eprintln!("returned {:?} after the end of the lease", at - lease_end);
@@ -294,8 +292,8 @@ fn a_helper_that_a_stranger_kills_is_noticed() {
     let plan = plan(to_bytes(64 * MIB), &target);
     let mut live = inject(&plan);
     proven(&mut *live);
-    let [helper] = helper::find()[..] else { panic!("one helper") };
-    kill(Pid::from_raw(helper.process.pid), Signal::SIGKILL).unwrap();
+    let [helper] = helpers_of(&plan)[..] else { panic!("one helper") };
+    kill(Pid::from_raw(helper.pid), Signal::SIGKILL).unwrap();
     let mut error = None;
     wait_for("the loss to be noticed", || {
         error = live.wake(clock::now()).err();
@@ -318,9 +316,10 @@ fn out_of_memory_takes_the_helper_and_not_the_container() {
     let mut live = inject(&plan);
     proven(&mut *live);
     // Stopped, so that it cannot make room by itself.
-    let [helper] = helper::find()[..] else { panic!("one helper") };
-    kill(Pid::from_raw(helper.process.pid), Signal::SIGSTOP).unwrap();
-    let eater = pod.spawn(&container, &["perl", "-e", "$x = 'a' x (90 << 20); sleep 1000"]);
+    let [helper] = helpers_of(&plan)[..] else { panic!("one helper") };
+    kill(Pid::from_raw(helper.pid), Signal::SIGSTOP).unwrap();
+    let eater =
+        pod.spawn(&container, &["perl", "-e", "$n = 90; $x = 'a' x ($n << 20); sleep 1000"]);
     let mut error = None;
     wait_for("the end of the helper to be noticed", || {
         error = live.wake(clock::now()).err();
@@ -367,7 +366,7 @@ fn what_makes_no_sense_is_refused_with_the_figures() {
     assert!(text.contains("no memory limit"), "{text}");
     let text = refusal(to_bytes(1 << 44), &unlimited);
     assert!(text.contains("available"), "{text}");
-    pod.spawn(&container, &["perl", "-e", "$x = 'a' x (40 << 20); sleep 1000"]);
+    pod.spawn(&container, &["perl", "-e", "$n = 40; $x = 'a' x ($n << 20); sleep 1000"]);
     wait_for("usage", || container.usage() > 40 * MIB);
     let text = refusal(to_bytes(30 * MIB), &unlimited);
     assert!(text.contains("already"), "{text}");
@@ -383,7 +382,7 @@ fn out_of_memory_on_purpose_may_take_the_container_itself() {
     let Some(mut pod) = Pod::new() else { return };
     let container = pod.container();
     container.limit(64 * MIB);
-    let main = pod.spawn(&container, &["perl", "-e", "$x = 'a' x (45 << 20); sleep 1000"]);
+    let main = pod.spawn(&container, &["perl", "-e", "$n = 45; $x = 'a' x ($n << 20); sleep 1000"]);
     wait_for("the container to be large", || container.usage() > 45 * MIB);
     let plan = plan(to_percent(150, OomVictim::Kernel), &pod.resolved(&container, main));
     let mut live = inject(&plan);
@@ -406,15 +405,25 @@ fn what_is_left_when_all_are_killed_is_found_and_swept() {
     let (container, target) = sleeping(&mut pod, None);
     let plan = plan(to_bytes(64 * MIB), &target);
     let agent = Agent::inject(HELPER.as_ref(), &plan, LEASE);
-    let [helper] = helper::find()[..] else { panic!("one helper") };
-    assert!(helper::sweep().unwrap().is_empty(), "its agent is alive");
-    kill(Pid::from_raw(helper.process.pid), Signal::SIGSTOP).unwrap();
+    let [helper] = helpers_of(&plan)[..] else { panic!("one helper") };
+    let swept = |id: &str| helper::sweep().unwrap().iter().any(|swept| swept.to_string() == id);
+    assert!(!swept(&fault_id(&plan)) && helper.is_alive(), "its agent is alive");
+    // First the helper and then the agent: nobody is left to remove the group.
+    kill(Pid::from_raw(helper.pid), Signal::SIGKILL).unwrap();
     agent.kill_9();
-    // Nobody is left who could end it before its lease, but the next start.
     let left = cgroup_dir::ours_below(&container.dir);
     assert_eq!(left.iter().map(|(id, _)| id.to_string()).collect::<Vec<_>>(), [fault_id(&plan)]);
-    assert_eq!(helper::sweep().unwrap(), [left[0].0]);
-    assert!(helper::find().is_empty());
     cgroup_dir::empty_and_remove(&left[0].1, PATIENCE).unwrap();
     assert_clean(&plan, &container);
+    // A helper whose agent has ended. A real one ends at that by itself.
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("__faultline-helper"), "while :; do sleep 0.1; done").unwrap();
+    let id = FaultId::random().unwrap().to_string();
+    let mut orphan = std::process::Command::new("/bin/sh")
+        .args(["__faultline-helper", "memory", &id, "1.1"])
+        .current_dir(dir.path())
+        .spawn()
+        .unwrap();
+    wait_for("the orphan to be found", || swept(&id));
+    assert!(!orphan.wait().unwrap().success());
 }

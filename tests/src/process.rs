@@ -284,26 +284,46 @@ pub fn resolver() -> Resolver {
     }
 }
 
-/// Every control group of the machine but those of `faultline-test-…`, and every process but kernel
-/// threads: pid, parent, command line. Sorted, one per line.
+/// What of ours is on the machine: every control group with a name of ours, and every process that
+/// this program is the parent of. Sorted, one per line. Of sandboxes, which others may be running
+/// meanwhile, nothing.
 pub fn listing() -> String {
     let mut lines = Vec::new();
     for dir in directories(Path::new("/sys/fs/cgroup")) {
         let path = dir.display().to_string();
-        if !path.contains("/faultline-test-") {
+        if path.contains("/faultline_") && !path.contains("/faultline-sandbox-") {
             lines.push(path);
         }
     }
     for process in procfs::process::all_processes().expect("/proc").flatten() {
         let (Ok(stat), Ok(line)) = (process.stat(), process.cmdline()) else { continue };
-        // What this program is the parent of, and what calls itself ours.
-        let own = stat.ppid == i32::try_from(std::process::id()).expect("a pid");
-        if own || line.iter().any(|argument| argument.contains("__faultline-helper")) {
-            lines.push(format!("{} {} {line:?}", stat.pid, stat.ppid));
+        if Ok(stat.ppid) == i32::try_from(std::process::id()) {
+            // Running or sleeping is chance; stopped or a zombie is not.
+            let state = if matches!(stat.state, 'R' | 'S' | 'D') { ' ' } else { stat.state };
+            lines.push(format!("{} {state} {line:?}", stat.pid));
         }
     }
     lines.sort();
     lines.join("\n")
+}
+
+/// The id of a planned fault, of its journal form.
+pub fn fault_id(plan: &AnyInjection) -> String {
+    let json = serde_json::to_value(plan).expect("a plan is plain data");
+    let kind = json.as_object().and_then(|kinds| kinds.values().next()).expect("a kind");
+    kind["id"].as_str().expect("an id").to_owned()
+}
+
+/// The helper processes of a fault that run, by their command lines.
+pub fn helpers_of(plan: &AnyInjection) -> Vec<ProcessId> {
+    let id = fault_id(plan);
+    let is_of_fault = |process: &procfs::process::Process| {
+        process.cmdline().is_ok_and(|line| {
+            line.get(1).is_some_and(|marker| marker == "__faultline-helper") && line.contains(&id)
+        })
+    };
+    let all = procfs::process::all_processes().expect("/proc").flatten();
+    all.filter(is_of_fault).filter_map(|process| ProcessId::of(process.pid)).collect()
 }
 
 /// A directory and all below it, outer ones first.

@@ -43,6 +43,8 @@ const HOLD_TICK: Duration = Duration::from_millis(100);
 const RAMP_TICK: Duration = Duration::from_millis(10);
 /// The most that is taken between two looks: 10 ms of work.
 const STEP_BYTES_MAX: u64 = 32 << 20;
+/// The most that is taken at once where memory runs out, so that the kernel's answer is seen in time.
+const EDGE_STEP_BYTES: u64 = 512 << 10;
 /// A distance from the level at which nothing is done, in parts of it.
 const BAND_PARTS: u64 = 400;
 /// That distance is at least this: v1 charges 64 pages per CPU ahead (`MEMCG_CHARGE_BATCH`).
@@ -150,14 +152,23 @@ fn fill(start: &Start) -> Result<(), KernelError> {
     let level = usize::try_from(start.level_bytes).unwrap_or(usize::MAX);
     let mut ballast = Ballast::reserve(level)?;
     let first_usage = start.container.usage()?;
+    let first_kills = start.container.oom_kills();
+    // Only where memory is to run out on purpose is there an edge to go over.
+    let edge = start.container.limit()?.filter(|limit| start.level_bytes > *limit);
     let begin = Instant::now();
     loop {
         let elapsed = begin.elapsed();
         let wanted = wanted(first_usage, start.level_bytes, elapsed, start.ramp);
         let usage = start.container.usage()?;
         match step(usage, wanted, start.level_bytes) {
+            // The kernel has killed one of the container: taking what that one leaves would only have
+            // it kill this process as well, which then could not clean up.
+            Step::Grow(_) if edge.is_some() && start.container.oom_kills() > first_kills => {
+                thread::sleep(HOLD_TICK);
+            }
             Step::Grow(bytes) => {
-                let bytes = bytes.max(PAGE);
+                let to_edge = edge.map_or(u64::MAX, |edge| edge.saturating_sub(usage));
+                let bytes = bytes.min(to_edge.max(EDGE_STEP_BYTES));
                 if ballast.grow(usize::try_from(bytes).unwrap_or(usize::MAX))? == 0 {
                     thread::sleep(HOLD_TICK);
                 }
@@ -175,9 +186,6 @@ fn fill(start: &Start) -> Result<(), KernelError> {
         }
     }
 }
-
-/// A page.
-const PAGE: u64 = 4096;
 
 /// The usage that is wanted so long after the start: a straight line from what was found.
 fn wanted(first: u64, level: u64, elapsed: Duration, ramp: Duration) -> u64 {

@@ -114,3 +114,17 @@ fn pidfd_send_signal(fd: BorrowedFd<'_>, signal: u8) -> io::Result<()> {
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_is_on_the_process_meant_or_on_none() {
+        let own = ProcessId::of(i32::try_from(std::process::id()).unwrap()).unwrap();
+        let handle = PidFd::open(own).unwrap();
+        assert!(!handle.has_ended().unwrap());
+        let earlier = ProcessId { start_ticks: own.start_ticks - 1, ..own };
+        assert!(PidFd::open(earlier).unwrap_err().is_gone(), "another one has its pid");
+    }
+}
