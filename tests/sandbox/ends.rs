@@ -172,6 +172,7 @@ fn no_child_holds_the_writing_end_of_a_control_pipe() {
 #[test]
 fn two_sandboxes_run_side_by_side() {
     let _alone = alone();
+    let controllers = handed_down();
     let (mut one, mut two) = (start(&three_echoes()), start(&three_echoes()));
     assert_ne!(one.id(), two.id());
     let ask = json!({ "do": "tcp", "address": "echo-3:7000" });
@@ -181,6 +182,7 @@ fn two_sandboxes_run_side_by_side() {
     assert_eq!(two.down()["residue"], json!([]));
     assert_nothing_left(&one.id(), &one.directory());
     assert_nothing_left(&two.id(), &two.directory());
+    assert_eq!(handed_down(), controllers, "the last to end takes back what the first added");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! not yet hand down; those are taken back.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -88,10 +88,9 @@ pub(super) fn has_memory(roots: &[Root]) -> bool {
 }
 
 impl Root {
-    /// Makes a group and those above it. Returns the controllers that the machine's root was made
-    /// to hand down for it.
-    pub(super) fn make(&self, relative: &str) -> Result<Vec<String>, StepError> {
-        let enabled = self.hand_down(&self.mount_point);
+    /// Makes a group and those above it.
+    pub(super) fn make(&self, relative: &str) -> Result<(), StepError> {
+        self.hand_down(&self.mount_point);
         make_directory(&self.path)?;
         let mut path = self.path.clone();
         for part in relative.split('/').filter(|part| !part.is_empty()) {
@@ -99,25 +98,34 @@ impl Root {
             path.push(part);
             make_directory(&path)?;
         }
-        Ok(enabled)
+        Ok(())
     }
 
-    /// Makes a group's children have the controllers, and returns those that they did not have. One
-    /// that cannot be had shows where a limit is set.
-    fn hand_down(&self, path: &Path) -> Vec<String> {
-        if self.version == Version::V1 {
-            return Vec::new();
+    /// The controllers that the machine's root does not hand down yet, and will be made to.
+    pub(super) fn to_hand_down(&self) -> Vec<String> {
+        self.not_handed_down(&self.mount_point).cloned().collect()
+    }
+
+    fn not_handed_down(&self, path: &Path) -> impl Iterator<Item = &String> {
+        // Version 1 has no such file, and nothing to hand down.
+        let on = fs::read_to_string(path.join("cgroup.subtree_control"));
+        let off = move |name: &&String| {
+            on.as_ref().is_ok_and(|on| !on.split_whitespace().any(|on| on == name.as_str()))
+        };
+        self.controllers.iter().filter(off)
+    }
+
+    /// Makes a group's children have the controllers. One that cannot be had shows where a limit is
+    /// set.
+    fn hand_down(&self, path: &Path) {
+        for controller in self.not_handed_down(path) {
+            drop(fs::write(path.join("cgroup.subtree_control"), format!("+{controller}")));
         }
-        let file = path.join("cgroup.subtree_control");
-        let on = fs::read_to_string(&file).unwrap_or_default();
-        let off = |name: &&String| !on.split_whitespace().any(|on| on == name.as_str());
-        let hand_down = |name: &&String| fs::write(&file, format!("+{name}")).is_ok();
-        self.controllers.iter().filter(off).filter(hand_down).cloned().collect()
     }
 
     /// Takes back what the machine's root was made to hand down. The kernel refuses while somebody
     /// else uses it, and then it stays.
-    pub(super) fn take_back(&self, controllers: &[String]) {
+    pub(super) fn take_back(&self, controllers: &BTreeSet<String>) {
         let file = self.mount_point.join("cgroup.subtree_control");
         for controller in controllers {
             drop(fs::write(&file, format!("-{controller}")));

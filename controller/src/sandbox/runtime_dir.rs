@@ -120,6 +120,11 @@ impl Base {
         self.path.join(format!("{PREFIX}{id}")).exists()
     }
 
+    /// The directories of all sandboxes, running or not.
+    pub(super) fn directories(&self) -> Vec<PathBuf> {
+        list(&self.path).into_iter().map(|(_, path)| path).collect()
+    }
+
     /// Makes and holds a directory for a new sandbox.
     pub(super) fn create(&self) -> Result<RuntimeDir, StepError> {
         let id = RunId::random().step(|| "draw an id for the sandbox".into())?.to_string();

@@ -1,7 +1,11 @@
 //! What a sandbox left behind whose process was killed: control groups and a directory. Everything
 //! else went with its processes.
 
-use std::{fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
 
 use super::{
     cgroups::{self, Root},
@@ -43,32 +47,44 @@ pub(super) fn sweep(base: &Base) -> Result<Vec<String>, SandboxError> {
     Ok(report)
 }
 
-/// Makes a group in every hierarchy, and notes what has to be taken back for it.
+/// What the machine's roots were made to hand down: the hierarchies and the controllers.
+type HandedDown = BTreeMap<PathBuf, BTreeSet<String>>;
+
+fn noted(directory: &Path) -> HandedDown {
+    let text = fs::read(directory.join(HANDED_DOWN)).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
+}
+
+/// Makes groups in every hierarchy. What the machine's roots will be made to hand down for that is
+/// noted before, and what other sandboxes have noted with it: the last of them to end takes it back.
 pub(super) fn make_groups(
+    base: &Base,
     roots: &[Root],
     relative: &[String],
     directory: &Path,
 ) -> Result<(), StepError> {
-    let mut handed_down = Vec::new();
-    for root in roots {
-        let mut enabled = Vec::new();
-        for relative in relative {
-            enabled.extend(root.make(relative)?);
-        }
-        handed_down.push((root.mount_point.clone(), enabled));
+    let own = roots.iter().map(|root| {
+        (root.mount_point.clone(), root.to_hand_down().into_iter().collect::<BTreeSet<_>>())
+    });
+    let mut all = HandedDown::new();
+    for (mount, controllers) in base.directories().iter().flat_map(|other| noted(other)).chain(own)
+    {
+        all.entry(mount).or_default().extend(controllers);
     }
-    let text = serde_json::to_string(&handed_down).step(|| "note the controllers".into())?;
-    write_private(&directory.join(HANDED_DOWN), &text)
+    let text = serde_json::to_string(&all).step(|| "note the controllers".into())?;
+    write_private(&directory.join(HANDED_DOWN), &text)?;
+    for root in roots {
+        relative.iter().try_for_each(|group| root.make(group))?;
+    }
+    Ok(())
 }
 
-/// Takes back from the machine's root what it was made to hand down.
+/// Takes back from the machine's roots what they were made to hand down.
 pub(super) fn take_back(roots: &[Root], directory: &Path) {
-    let text = fs::read(directory.join(HANDED_DOWN)).unwrap_or_default();
-    let noted: Vec<(std::path::PathBuf, Vec<String>)> =
-        serde_json::from_slice(&text).unwrap_or_default();
+    let noted = noted(directory);
     for root in roots {
-        if let Some((_, enabled)) = noted.iter().find(|(mount, _)| *mount == root.mount_point) {
-            root.take_back(enabled);
+        if let Some(controllers) = noted.get(&root.mount_point) {
+            root.take_back(controllers);
         }
     }
 }

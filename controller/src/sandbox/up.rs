@@ -77,7 +77,6 @@ impl Sandbox {
                 return Err(error);
             }
         };
-        drop(base);
         let shared = Shared::new(&directory.path, &plans, endpoints(&plans));
         let mut sandbox = Self {
             directory,
@@ -90,25 +89,17 @@ impl Sandbox {
             credentials,
             swept,
         };
-        let built = match sandbox.build(&plans).await {
-            Ok(()) => ready::wait(&sandbox.shared, &plans).await,
-            Err(error) => Err(error),
-        };
-        match built {
-            Ok(()) => {
-                sandbox.shared.set_up();
-                sandbox.shared.publish();
-                Ok(sandbox)
-            }
-            Err(error) => {
-                // What stays is swept at the next start; the error is what matters now.
-                sandbox.take_down(down::Manner::AtOnce).await;
-                Err(error)
-            }
+        if let Err(error) = sandbox.build(base, &plans).await {
+            // What stays is swept at the next start; the error is what matters now.
+            sandbox.take_down(down::Manner::AtOnce).await;
+            return Err(error);
         }
+        sandbox.shared.set_up();
+        sandbox.shared.publish();
+        Ok(sandbox)
     }
 
-    async fn build(&mut self, plans: &[NodePlan]) -> Result<(), SandboxError> {
+    fn make_groups(&self, base: &Base, plans: &[NodePlan]) -> Result<(), StepError> {
         let groups: Vec<String> = plans
             .iter()
             .flat_map(|plan| {
@@ -116,7 +107,14 @@ impl Sandbox {
                 own.map(|group| format!("{}/{group}", plan.name))
             })
             .collect();
-        sweep::make_groups(&self.cgroups, &groups, &self.directory.path)?;
+        sweep::make_groups(base, &self.cgroups, &groups, &self.directory.path)
+    }
+
+    async fn build(&mut self, base: Base, plans: &[NodePlan]) -> Result<(), SandboxError> {
+        let grouped = self.make_groups(&base, plans);
+        // From here on the directory's own lock is enough.
+        drop(base);
+        grouped?;
         for plan in plans {
             let text = serde_json::to_string(plan).step(|| "write the plan of a node".into())?;
             write_private(&plan.file(), &text)?;
@@ -128,7 +126,7 @@ impl Sandbox {
             let node = self.start_node(index, plan)?;
             self.nodes.push(node);
         }
-        Ok(())
+        ready::wait(&self.shared, plans).await
     }
 
     fn start_node(&self, index: usize, plan: &NodePlan) -> Result<NodeHandle, StepError> {
