@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use faultline_tests::observer::host_dump;
+use faultline_tests::observer::Machine;
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
 
@@ -24,7 +24,7 @@ static ALONE: Mutex<()> = Mutex::new(());
 /// Nothing else of this ring runs while this lives, in this process or in another one; and at its end
 /// the machine is as it was.
 struct Alone {
-    before: String,
+    before: Machine,
     _machine: Flock<File>,
     _turn: MutexGuard<'static, ()>,
 }
@@ -34,19 +34,19 @@ fn alone() -> Alone {
     let path = std::env::temp_dir().join("faultline-e2e.lock");
     let file = File::create(path).expect("a lock file");
     let machine = Flock::lock(file, FlockArg::LockExclusive).expect("a turn on this machine");
-    Alone { before: host_dump(), _machine: machine, _turn: turn }
+    Alone { before: Machine::look(), _machine: machine, _turn: turn }
 }
 
 impl Alone {
     /// Compares the machine with how it was. Processes may take a moment to be gone.
     fn check_clean(self) {
         let end = Instant::now() + Duration::from_secs(5);
-        let mut after = host_dump();
-        while after != self.before && Instant::now() < end {
+        let mut differences = Machine::look().differs_from(&self.before);
+        while !differences.is_empty() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(50));
-            after = host_dump();
+            differences = Machine::look().differs_from(&self.before);
         }
-        assert_eq!(after, self.before, "the machine is as it was");
+        assert!(differences.is_empty(), "the machine is not as it was: {differences:#?}");
     }
 }
 

@@ -2,7 +2,7 @@
 //! say, and at traffic by sockets of the test's own.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     net::{SocketAddr, UdpSocket},
     os::fd::AsFd,
@@ -114,28 +114,58 @@ pub fn lease_left(pid: i32) -> Option<Duration> {
     faultline_proto::units::parse_duration(text).ok()
 }
 
-/// What of this machine must be the same before and after: links, nftables, control groups, the
-/// runtime directory, processes of ours.
-pub fn host_dump() -> String {
-    let run = |program: &str, args: &[&str]| {
-        let output = Command::new(program).args(args).output();
-        output.map_or_else(|e| e.to_string(), |o| String::from_utf8_lossy(&o.stdout).into_owned())
-    };
-    let mut cgroups = Vec::new();
-    find_named(Path::new("/sys/fs/cgroup"), "faultline", 6, &mut cgroups);
-    cgroups.sort();
-    let runtime = fs::read_dir("/run/faultline").into_iter().flatten().flatten();
-    let mut runtime: Vec<_> = runtime.map(|e| e.file_name()).collect();
-    runtime.sort();
-    format!(
-        "links:\n{}\nnft:\n{}\nnetns:\n{}\ncgroups: {cgroups:?}\nruntime: {runtime:?}\n",
-        run("ip", &["-br", "link"]),
-        run("nft", &["list", "ruleset"]),
-        run("ip", &["netns", "list"]),
-    )
+/// What of this machine must be the same before and after, and what is there that carries our name.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// Links, nftables and named network namespaces of the host, as their own tools print them.
+    network: String,
+    /// Control groups and runtime directories of sandboxes.
+    named: BTreeSet<String>,
 }
 
-fn find_named(dir: &Path, text: &str, depth: usize, found: &mut Vec<String>) {
+impl Machine {
+    /// As it is now.
+    pub fn look() -> Self {
+        let run = |program: &str, args: &[&str]| {
+            let output = Command::new(program).args(args).output();
+            output.map_or_else(|e| e.to_string(), |o| String::from_utf8_lossy(&o.stdout).into())
+        };
+        let network: [String; 3] = [
+            run("ip", &["-br", "link"]),
+            run("nft", &["list", "ruleset"]),
+            run("ip", &["netns", "list"]),
+        ];
+        let mut named = BTreeSet::new();
+        find_named(Path::new("/sys/fs/cgroup"), "faultline-sandbox-", 6, &mut named);
+        for entry in fs::read_dir("/run/faultline").into_iter().flatten().flatten() {
+            named.insert(entry.path().display().to_string());
+        }
+        Self { network: network.join("\n"), named }
+    }
+
+    /// What is different since `before`, but for sandboxes that somebody else runs meanwhile.
+    pub fn differs_from(&self, before: &Self) -> Vec<String> {
+        let mut differences = Vec::new();
+        if self.network != before.network {
+            differences.push(format!("{}\nwas\n{}", self.network, before.network));
+        }
+        let new = self.named.difference(&before.named);
+        differences.extend(new.filter(|name| !is_in_use(name)).cloned());
+        differences
+    }
+}
+
+/// Whether something named after a sandbox is of one whose process runs.
+fn is_in_use(name: &str) -> bool {
+    let id = name.rsplit_once("sandbox-").map(|(_, rest)| rest.split('/').next().unwrap_or(rest));
+    let file = format!("/run/faultline/sandbox-{}/inventory.json", id.unwrap_or_default());
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    let pid = &value["network"]["pid"];
+    pid.is_i64() && Path::new(&format!("/proc/{pid}")).exists()
+}
+
+fn find_named(dir: &Path, text: &str, depth: usize, found: &mut BTreeSet<String>) {
     if depth == 0 {
         return;
     }
@@ -143,7 +173,7 @@ fn find_named(dir: &Path, text: &str, depth: usize, found: &mut Vec<String>) {
         if entry.file_type().is_ok_and(|t| t.is_dir()) {
             let path = entry.path();
             if entry.file_name().to_string_lossy().contains(text) {
-                found.push(path.display().to_string());
+                found.insert(path.display().to_string());
             }
             find_named(&path, text, depth - 1, found);
         }
