@@ -25,7 +25,8 @@ pub fn faultline() -> &'static Path {
         // target/PROFILE/deps/test-hash
         let dir = test.ancestors().nth(2).expect("a folder of the build").to_owned();
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--quiet", "--package", "faultline", "--bin", "faultline"]);
+        // The whole workspace, so that dependencies have the features they were built with for the tests.
+        cargo.args(["build", "--quiet", "--workspace", "--bin", "faultline"]);
         cargo.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
         if dir.ends_with("release") {
             cargo.arg("--release");
