@@ -46,6 +46,8 @@ pub enum Flaw {
     Forgets,
     /// It loses faults to their lease right after the commit.
     LosesLease,
+    /// It answers no Renew.
+    HangsAtRenew,
     /// It answers no Revert.
     HangsAtRevert,
     /// It cannot revert: stuck, with residue.
@@ -243,6 +245,9 @@ impl Agent for Service {
 
     async fn renew(&self, _: Request<pb::RenewRequest>) -> Answer<pb::RenewResponse> {
         self.calls.renewals.fetch_add(1, Ordering::SeqCst);
+        if self.flaw == Flaw::HangsAtRenew {
+            hang().await;
+        }
         let injections = if self.flaw == Flaw::LosesLease { Vec::new() } else { self.statuses() };
         self.answer(pb::RenewResponse { injections, boottime_ns: self.now_ns() }).await
     }
