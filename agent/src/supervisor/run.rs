@@ -105,6 +105,7 @@ fn take(node: &mut NodeState, waiters: &mut Vec<Waiter>, request: Request) {
         Request::Resume { reply } => send(reply, node.resume()),
         Request::Halted { reply } => send(reply, node.halt.clone()),
         Request::Shutdown { reply } => {
+            node.is_closing = true;
             let ids = revert_all(node, RevertReason::Shutdown);
             waiters.push(Waiter::Shutdown { ids, reply });
         }

@@ -110,6 +110,7 @@ impl Supervisor {
             held: BTreeMap::new(),
             ended: VecDeque::new(),
             changes: changes.clone(),
+            is_closing: false,
         };
         clean_up(&mut node, found);
         let (queue, requests) = mpsc::sync_channel(QUEUE_LEN_MAX);
@@ -162,14 +163,19 @@ fn clean_up(node: &mut NodeState, found: Found) {
 
 /// Takes the lock of the node, and writes into it who has it.
 fn lock(path: &Path) -> Result<Flock<File>, StartError> {
-    let file = OpenOptions::new()
+    let writable = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
-        .open(path)
-        .map_err(|source| state_dir(path, source))?;
+        .open(path);
+    let file = match writable {
+        // What the journal holds can be reverted from a disk that takes nothing, and must be.
+        Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(path),
+        opened => opened,
+    };
+    let file = file.map_err(|source| state_dir(path, source))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(mut lock) => {
             let write = |file: &mut File| -> io::Result<()> {
@@ -177,7 +183,10 @@ fn lock(path: &Path) -> Result<Flock<File>, StartError> {
                 file.rewind()?;
                 write!(file, "pid {}", std::process::id())
             };
-            write(&mut lock).map_err(|source| state_dir(path, source))?;
+            if let Err(e) = write(&mut lock) {
+                // The lock is held all the same; the pid is for whoever finds it taken.
+                warn!(path = %path.display(), error = %e, "the state directory takes no writes");
+            }
             Ok(lock)
         }
         Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
