@@ -48,6 +48,8 @@ pub enum Flaw {
     LosesLease,
     /// It answers no Renew.
     HangsAtRenew,
+    /// When it is asked to revert, it has been restarted long ago.
+    WasRestarted,
     /// It answers no Revert.
     HangsAtRevert,
     /// It cannot revert: stuck, with residue.
@@ -269,6 +271,9 @@ impl Agent for Service {
             status.revert_reason = pb::RevertReason::Asked.into();
             status.state = pb::State::Reverted.into();
             match self.flaw {
+                Flaw::WasRestarted => {
+                    status.revert_reason = pb::RevertReason::Restarted.into();
+                }
                 Flaw::LiesAboutResidue => status.residue = vec!["table inet faultline_x".into()],
                 Flaw::Stuck => {
                     status.state = pb::State::Stuck.into();

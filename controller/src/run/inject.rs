@@ -20,8 +20,8 @@ use super::{
     Ended, LOOK_EVERY, Run, one_line, one_lines,
     renew::Renewer,
     tracked::{
-        Shared, Tracked, ends_at, ids_by_node, is_over, is_reverted, lock, proof, reason, take_in,
-        track,
+        Shared, Tracked, ended_otherwise, ends_at, ids_by_node, is_over, is_reverted, lock, proof,
+        reason, take_in, track,
     },
 };
 use crate::{
@@ -212,6 +212,7 @@ impl Run<'_> {
             );
             if over && item.revert_asked.is_none() {
                 item.revert_asked = Some(Instant::now());
+                item.end_told = true;
                 ended.push(format!(
                     "the {} of {} ended before its time: {}",
                     item.kind,
@@ -261,7 +262,12 @@ impl Run<'_> {
             }
             time::sleep(Duration::from_millis(250)).await;
         }
+        let mut otherwise = Vec::new();
         for item in lock(tracked).values_mut().filter(|t| ids.contains(&t.id)) {
+            if is_reverted(item) && !item.end_told {
+                item.end_told = true;
+                otherwise.extend(ended_otherwise(item));
+            }
             if is_reverted(item) && !item.revert_told {
                 item.revert_told = true;
                 let took = self.time_to_revert(item);
@@ -270,6 +276,10 @@ impl Run<'_> {
                 self.console
                     .say("revert", &format!("{}: proven{took}, nothing is left", item.target));
             }
+        }
+        for text in otherwise {
+            self.console.warn("end", &text);
+            self.deviations.push(text);
         }
         let reverted = lock(tracked).values().filter_map(|t| self.reverted_at(t)).max();
         let instant = self.times.ends_with_instant;

@@ -36,6 +36,8 @@ pub(super) struct Tracked {
     pub(super) revert_asked: Option<Instant>,
     /// The proof of the revert has been told.
     pub(super) revert_told: bool,
+    /// It has been looked at whether it ended as planned.
+    pub(super) end_told: bool,
 }
 
 /// The injections of a step, shared with the task that renews their leases.
@@ -69,6 +71,7 @@ pub(super) fn track(
                 ordered: None,
                 revert_asked: None,
                 revert_told: false,
+                end_told: false,
             },
         );
     }
@@ -171,6 +174,25 @@ pub(super) fn is_over(item: &Tracked, committed: Instant, now: Instant) -> bool 
     (item.hold == Hold::Instant && settled) || now >= ends_at(item, committed)
 }
 
+/// That a fault which was to last was ended by something else than the controller, if it was: while its
+/// agent could not be reached, say. One that failed has said so itself.
+pub(super) fn ended_otherwise(item: &Tracked) -> Option<String> {
+    let wire = item.status.as_ref()?.revert_reason;
+    let otherwise = match RevertReason::from_wire(wire)? {
+        RevertReason::Asked | RevertReason::InjectFailed | RevertReason::NeverCommitted => false,
+        RevertReason::Deadline
+        | RevertReason::LeaseLost
+        | RevertReason::Shutdown
+        | RevertReason::Restarted
+        | RevertReason::Halted
+        | RevertReason::TargetGone => true,
+    };
+    (otherwise && item.hold == Hold::Lasts).then(|| {
+        let (kind, target, why) = (item.kind, &item.target, reason(wire));
+        format!("the {kind} of {target} was not ended by this run: {why}")
+    })
+}
+
 pub(super) fn reason(wire: i32) -> String {
     match RevertReason::from_wire(wire) {
         None => "no reason was given",
@@ -222,6 +244,7 @@ mod tests {
             ordered: None,
             revert_asked: None,
             revert_told: false,
+            end_told: false,
         };
         for status in statuses {
             take_in_one(&mut item, status);
