@@ -118,6 +118,8 @@ pub(super) struct NodeState {
     pub(super) changes: broadcast::Sender<Status>,
     /// A shutdown is under way: what is prepared now would outlive it.
     pub(super) is_closing: bool,
+    /// When what carries our name without a record is looked for again; `None`: there was none.
+    pub(super) sweep_at: Option<BootTime>,
 }
 
 impl NodeState {

@@ -46,6 +46,9 @@ pub(super) fn run(mut node: NodeState, queue: &Receiver<Request>) {
     let mut waiters: Vec<Waiter> = Vec::new();
     loop {
         let mut next = node.tick();
+        if let Some(at) = node.sweep_if_due() {
+            next = Some(next.map_or(at, |next| next.min(at)));
+        }
         if answer(&node, &mut waiters) {
             return;
         }

@@ -1,5 +1,4 @@
-//! From a state directory to a running supervisor: the lock, the journal of an earlier process, the
-//! sweep of what has no record.
+//! From a state directory to a running supervisor: the lock, the journal of an earlier process.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -15,19 +14,15 @@ use faultline_proto::limits::QUEUE_LEN_MAX;
 use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
 use tokio::sync::{broadcast, oneshot};
-use tracing::{error, info, warn};
+use tracing::warn;
 
 use super::{
     handle::Handle,
-    held::Held,
     node::{HaltState, NodeState},
     run::run,
 };
 use crate::{
-    fault,
-    journal::{Found, Journal, JournalError},
-    kernel::clock,
-    lifecycle::Lifecycle,
+    journal::{Journal, JournalError},
     resolve::Resolver,
 };
 
@@ -111,8 +106,9 @@ impl Supervisor {
             ended: VecDeque::new(),
             changes: changes.clone(),
             is_closing: false,
+            sweep_at: None,
         };
-        clean_up(&mut node, found);
+        node.clean_up(found);
         let (queue, requests) = mpsc::sync_channel(QUEUE_LEN_MAX);
         let (tell_end, ended) = oneshot::channel();
         thread::Builder::new()
@@ -125,39 +121,6 @@ impl Supervisor {
             })
             .map_err(StartError::Thread)?;
         Ok(Self { handle: Handle { queue, changes }, ended })
-    }
-}
-
-/// Reverts what the journal holds, then removes what carries our name without a record.
-fn clean_up(node: &mut NodeState, found: Found) {
-    for (path, why) in &found.unreadable {
-        error!(path = %path.display(), %why, "a journal file is not understood; the node is stuck");
-    }
-    node.unreadable = found.unreadable;
-    let now = clock::now();
-    for journalled in found.records {
-        let record = journalled.record();
-        let id = record.fault_id;
-        if record.boot_id != node.boot_id {
-            info!(fault = %id, "the machine has been rebooted since; nothing is left of it");
-            if let Err(e) = node.journal.remove(id) {
-                error!(fault = %id, error = %e, "its record cannot be removed");
-            }
-            continue;
-        }
-        info!(fault = %id, kind = record.fault.kind(), "found in the journal; reverting");
-        let life = Lifecycle::found(now, record.deadline);
-        node.held.insert(id, Held::new(journalled, life));
-        node.attempt_revert(id);
-    }
-    // What has a record and could not be reverted yet is tried again by the loop.
-    let known = node.held.keys().copied().collect();
-    let swept = fault::sweep(&node.resolver, &known);
-    for what in &swept.removed {
-        warn!(%what, "swept: it had no record");
-    }
-    for what in &swept.failed {
-        error!(%what, "could not be swept");
     }
 }
 
