@@ -114,9 +114,12 @@ impl Journal {
         for entry in entries {
             let path = entry.map_err(|e| JournalError::new("read", dir, e))?.path();
             match path.extension().and_then(|e| e.to_str()) {
-                // Never renamed, so the kernel was never touched for it.
+                // Never renamed, so the kernel was never touched for it. A disk that does not let it go
+                // must not keep what else is here from being reverted.
                 Some(TEMPORARY) => {
-                    fs::remove_file(&path).map_err(|e| JournalError::new("remove", &path, e))?;
+                    if let Err(e) = fs::remove_file(&path) {
+                        tracing::warn!(path = %path.display(), error = %e, "cannot be removed");
+                    }
                 }
                 Some(EXTENSION) => match read(&path) {
                     Ok(record) => found.records.push(Journalled { record }),

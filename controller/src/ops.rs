@@ -14,7 +14,7 @@ use faultline_proto::{
 use serde::Serialize;
 
 use crate::{
-    agents::{AgentClock, AgentError, Answers, Fleet},
+    agents::{ANSWER_MAX, AgentClock, AgentError, Answers, Fleet},
     place::Place,
     report::{millis, time},
     run::one_line,
@@ -117,7 +117,7 @@ impl Overview {
 /// When the controller's credentials cannot be read.
 pub async fn ps(place: &Place) -> Result<Overview, StepError> {
     let (fleet, errors) = Fleet::connect_some(&place.agents(), &place.credentials()?).await;
-    let answers = fleet.list().await;
+    let answers = fleet.list(ANSWER_MAX).await;
     Ok(overview(&fleet, answers, &errors, |state| state != Some(State::Reverted)))
 }
 

@@ -46,7 +46,7 @@ spec:
 }
 
 /// The pids of the agents of a run, on the node of the pod with this process.
-fn agent_beside(run: &Running, pod_pid: i32) -> i32 {
+pub(super) fn agent_beside(run: &Running, pod_pid: i32) -> i32 {
     let pid_ns = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
     let is_agent = |pid: &i32| {
         let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();

@@ -146,6 +146,22 @@ async fn an_agent_that_hangs_cannot_hold_up_the_others() {
 }
 
 #[tokio::test]
+async fn an_agent_that_hangs_costs_nobody_else_a_lease() {
+    let (_, agents) = run_on([Flaw::None, Flaw::HangsAtRenew, Flaw::None]).await;
+    // 400 ms, and a renewal every third of 500 ms.
+    for agent in &agents {
+        assert!(FakeAgent::count(&agent.calls.renewals) >= 2, "renewed all the same");
+    }
+}
+
+#[tokio::test]
+async fn a_fault_that_something_else_ended_is_no_success() {
+    let (report, _) = run_on([Flaw::None, Flaw::WasRestarted, Flaw::None]).await;
+    assert_eq!(report.verdict, Verdict::Deviated, "{report:#?}");
+    assert!(says(&report, "its agent was restarted"), "{:?}", report.reasons);
+}
+
+#[tokio::test]
 async fn an_interrupt_reverts_and_says_so() {
     let interrupt = Interrupt::default();
     let told = interrupt.clone();

@@ -46,6 +46,10 @@ pub enum Flaw {
     Forgets,
     /// It loses faults to their lease right after the commit.
     LosesLease,
+    /// It answers no Renew.
+    HangsAtRenew,
+    /// When it is asked to revert, it has been restarted long ago.
+    WasRestarted,
     /// It answers no Revert.
     HangsAtRevert,
     /// It cannot revert: stuck, with residue.
@@ -243,6 +247,9 @@ impl Agent for Service {
 
     async fn renew(&self, _: Request<pb::RenewRequest>) -> Answer<pb::RenewResponse> {
         self.calls.renewals.fetch_add(1, Ordering::SeqCst);
+        if self.flaw == Flaw::HangsAtRenew {
+            hang().await;
+        }
         let injections = if self.flaw == Flaw::LosesLease { Vec::new() } else { self.statuses() };
         self.answer(pb::RenewResponse { injections, boottime_ns: self.now_ns() }).await
     }
@@ -264,6 +271,9 @@ impl Agent for Service {
             status.revert_reason = pb::RevertReason::Asked.into();
             status.state = pb::State::Reverted.into();
             match self.flaw {
+                Flaw::WasRestarted => {
+                    status.revert_reason = pb::RevertReason::Restarted.into();
+                }
                 Flaw::LiesAboutResidue => status.residue = vec!["table inet faultline_x".into()],
                 Flaw::Stuck => {
                     status.state = pb::State::Stuck.into();

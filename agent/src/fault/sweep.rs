@@ -1,5 +1,8 @@
 //! The start-up sweep: what carries our name on this node and has no record is removed, so that even a
 //! lost journal leaves nothing behind for ever. It never touches what does not carry our name.
+//!
+//! Nor does it touch what a lease still keeps: on a machine that is several nodes at once it may be
+//! another agent's, and if it is nobody's, its lease ends it. It is looked at again later.
 
 use std::{
     collections::BTreeSet,
@@ -28,17 +31,20 @@ pub struct Swept {
     pub removed: Vec<String>,
     /// What carries our name and could not be removed.
     pub failed: Vec<String>,
+    /// What carries our name and has a lease that has not ended: it was left alone.
+    pub in_effect: Vec<String>,
 }
 
-/// Removes everything on this node that carries our name and is not of a fault in `known`.
-pub fn sweep(resolver: &Resolver, known: &BTreeSet<FaultId>) -> Swept {
+/// Removes everything on this node that carries our name and is not of a fault in `known`. What is of
+/// one in `lost`, of which this agent knows that it was its own, is removed whatever its lease says.
+pub fn sweep(resolver: &Resolver, known: &BTreeSet<FaultId>, lost: &BTreeSet<FaultId>) -> Swept {
     let mut swept = Swept::default();
     match helper::sweep() {
         Ok(ids) => swept.removed.extend(ids.iter().map(|id| format!("the helper of fault {id}"))),
         Err(e) => swept.failed.push(format!("a helper: {e}")),
     }
     for net_ns in NetNs::all() {
-        swept.tables(&net_ns, known);
+        swept.tables(&net_ns, known, lost);
     }
     for hierarchy in &resolver.cgroups.hierarchies {
         for (id, dir) in cgroup_dir::ours_below(&hierarchy.mount_point) {
@@ -51,7 +57,7 @@ pub fn sweep(resolver: &Resolver, known: &BTreeSet<FaultId>) -> Swept {
 }
 
 impl Swept {
-    fn tables(&mut self, net_ns: &NetNs, known: &BTreeSet<FaultId>) {
+    fn tables(&mut self, net_ns: &NetNs, known: &BTreeSet<FaultId>, lost: &BTreeSet<FaultId>) {
         let place = net_ns.path().display();
         let found = match partition::found_in(net_ns) {
             Ok(found) => found,
@@ -59,10 +65,15 @@ impl Swept {
             Err(e) if e.is_gone() => return,
             Err(e) => return self.failed.push(format!("tables in {place}: {e}")),
         };
-        for id in found.into_iter().filter(|id| !known.contains(id)) {
-            match partition::remove_from(net_ns, id) {
-                Ok(_) => self.removed.push(format!("the table of fault {id} in {place}")),
-                Err(e) => self.failed.push(format!("the table of fault {id} in {place}: {e}")),
+        for table in found.into_iter().filter(|table| !known.contains(&table.fault)) {
+            let what = format!("the table of fault {} in {place}", table.fault);
+            if table.is_in_effect && !lost.contains(&table.fault) {
+                self.in_effect.push(what);
+                continue;
+            }
+            match partition::remove_from(net_ns, table.fault) {
+                Ok(_) => self.removed.push(what),
+                Err(e) => self.failed.push(format!("{what}: {e}")),
             }
         }
     }

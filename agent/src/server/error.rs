@@ -55,6 +55,7 @@ pub(super) fn prepare(error: &PrepareError) -> Status {
     match error {
         PrepareError::Halted(_) => status(Code::FailedPrecondition, "halted", None, error),
         PrepareError::Stuck { .. } => status(Code::FailedPrecondition, "stuck", None, error),
+        PrepareError::ShuttingDown => status(Code::Unavailable, "shutting_down", None, error),
         PrepareError::TooMany { .. } => status(Code::ResourceExhausted, "too_many", None, error),
         PrepareError::DeadlinePast(id) => {
             status(Code::InvalidArgument, "deadline_past", Some(*id), error)

@@ -129,6 +129,16 @@ impl Held {
         }
     }
 
+    /// Brings what was seen of a proven effect up to date: a signal may have been sent many times
+    /// since. An effect that cannot be seen any more was there all the same.
+    pub(super) fn last_look(&mut self) {
+        if self.proof.proof == Proof::Proven
+            && let Some(Ok(Observation::Proven(evidence))) = self.live.as_mut().map(|l| l.prove())
+        {
+            self.proof.evidence = evidence;
+        }
+    }
+
     /// The next time that something of it must be looked at.
     pub(super) fn next_timer(&self) -> Option<BootTime> {
         let active = self.life.state() == State::Active;

@@ -5,6 +5,7 @@
 //! about one loop. Below it everything is synchronous; kernel calls take microseconds. It wakes for
 //! the next request or the next timer (lease, deadline, proof, retry), whichever is first.
 
+mod clean;
 mod handle;
 mod held;
 mod node;

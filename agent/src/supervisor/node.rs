@@ -56,11 +56,16 @@ pub enum PrepareError {
     #[error("this node is halted ({0}); `faultline resume` allows new faults again")]
     Halted(String),
     /// Something on the node could not be reverted.
-    #[error("{what} on this node is stuck; it takes no new faults until that is clean")]
+    #[error("{what} on this node is stuck; it takes no new faults until that is clean: {way_out}")]
     Stuck {
         /// What it is.
         what: String,
+        /// What a person can do about it.
+        way_out: &'static str,
     },
+    /// Everything is being reverted for good.
+    #[error("the agent is shutting down")]
+    ShuttingDown,
     /// A limit would be passed.
     #[error("{asked} {of} are more than {limit}")]
     TooMany {
@@ -93,6 +98,12 @@ pub enum PrepareError {
     Journal(#[from] JournalError),
 }
 
+/// What a person does about a fault that is stuck.
+const TRY_AGAIN: &str = "`faultline halt` tries to revert it once more, `faultline resume` follows";
+/// What a person does about a journal file that nobody understands.
+const LOOK_AND_REMOVE: &str = "what bears the fault's name has been swept from the kernel; see that no \
+                               process is left stopped, then remove the file";
+
 /// Everything the supervisor owns.
 pub(super) struct NodeState {
     pub(super) resolver: Arc<Resolver>,
@@ -105,6 +116,10 @@ pub(super) struct NodeState {
     pub(super) held: BTreeMap<FaultId, Held>,
     pub(super) ended: VecDeque<Status>,
     pub(super) changes: broadcast::Sender<Status>,
+    /// A shutdown is under way: what is prepared now would outlive it.
+    pub(super) is_closing: bool,
+    /// When what carries our name without a record is looked for again; `None`: there was none.
+    pub(super) sweep_at: Option<BootTime>,
 }
 
 impl NodeState {
@@ -159,17 +174,20 @@ impl NodeState {
 
     /// Whether new faults are taken at all.
     fn check_open(&mut self, new: usize) -> Result<(), PrepareError> {
+        if self.is_closing {
+            return Err(PrepareError::ShuttingDown);
+        }
         if let Some(halt) = &self.halt {
             return Err(PrepareError::Halted(halt.reason.clone()));
         }
         self.unreadable.retain(|path, _| self.journal.still_unreadable(path));
         if let Some((path, why)) = self.unreadable.first_key_value() {
             let what = format!("the journal file {} ({why})", path.display());
-            return Err(PrepareError::Stuck { what });
+            return Err(PrepareError::Stuck { what, way_out: LOOK_AND_REMOVE });
         }
         if let Some(stuck) = self.held.values().find(|h| h.life.state() == State::Stuck) {
             let what = format!("fault {} ({})", stuck.id(), stuck.residue.join("; "));
-            return Err(PrepareError::Stuck { what });
+            return Err(PrepareError::Stuck { what, way_out: TRY_AGAIN });
         }
         let limits = [
             ("injections in one request", new, INJECTIONS_PER_REQUEST_MAX),
@@ -221,7 +239,7 @@ impl NodeState {
             let other =
                 others.into_iter().find(|r| r.injection.exclusive_key().as_ref() == Some(&key));
             if let Some(other) = other {
-                let what = format!("has {key} already");
+                let what = format!("holds {key} already");
                 return Err(refused(Refusal::Conflict { with: other.fault_id, what }));
             }
         }
@@ -325,6 +343,7 @@ impl NodeState {
         if held.life.revert(reason) {
             info!(fault = %id, ?reason, "reverting");
             held.commit_at = None;
+            held.last_look();
             held.proof.end();
             self.publish(id);
             self.attempt_revert(id);

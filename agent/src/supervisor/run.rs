@@ -46,6 +46,9 @@ pub(super) fn run(mut node: NodeState, queue: &Receiver<Request>) {
     let mut waiters: Vec<Waiter> = Vec::new();
     loop {
         let mut next = node.tick();
+        if let Some(at) = node.sweep_if_due() {
+            next = Some(next.map_or(at, |next| next.min(at)));
+        }
         if answer(&node, &mut waiters) {
             return;
         }
@@ -105,6 +108,7 @@ fn take(node: &mut NodeState, waiters: &mut Vec<Waiter>, request: Request) {
         Request::Resume { reply } => send(reply, node.resume()),
         Request::Halted { reply } => send(reply, node.halt.clone()),
         Request::Shutdown { reply } => {
+            node.is_closing = true;
             let ids = revert_all(node, RevertReason::Shutdown);
             waiters.push(Waiter::Shutdown { ids, reply });
         }

@@ -1,5 +1,4 @@
-//! From a state directory to a running supervisor: the lock, the journal of an earlier process, the
-//! sweep of what has no record.
+//! From a state directory to a running supervisor: the lock, the journal of an earlier process.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -15,19 +14,15 @@ use faultline_proto::limits::QUEUE_LEN_MAX;
 use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
 use tokio::sync::{broadcast, oneshot};
-use tracing::{error, info, warn};
+use tracing::warn;
 
 use super::{
     handle::Handle,
-    held::Held,
     node::{HaltState, NodeState},
     run::run,
 };
 use crate::{
-    fault,
-    journal::{Found, Journal, JournalError},
-    kernel::clock,
-    lifecycle::Lifecycle,
+    journal::{Journal, JournalError},
     resolve::Resolver,
 };
 
@@ -110,8 +105,10 @@ impl Supervisor {
             held: BTreeMap::new(),
             ended: VecDeque::new(),
             changes: changes.clone(),
+            is_closing: false,
+            sweep_at: None,
         };
-        clean_up(&mut node, found);
+        node.clean_up(found);
         let (queue, requests) = mpsc::sync_channel(QUEUE_LEN_MAX);
         let (tell_end, ended) = oneshot::channel();
         thread::Builder::new()
@@ -127,49 +124,21 @@ impl Supervisor {
     }
 }
 
-/// Reverts what the journal holds, then removes what carries our name without a record.
-fn clean_up(node: &mut NodeState, found: Found) {
-    for (path, why) in &found.unreadable {
-        error!(path = %path.display(), %why, "a journal file is not understood; the node is stuck");
-    }
-    node.unreadable = found.unreadable;
-    let now = clock::now();
-    for journalled in found.records {
-        let record = journalled.record();
-        let id = record.fault_id;
-        if record.boot_id != node.boot_id {
-            info!(fault = %id, "the machine has been rebooted since; nothing is left of it");
-            if let Err(e) = node.journal.remove(id) {
-                error!(fault = %id, error = %e, "its record cannot be removed");
-            }
-            continue;
-        }
-        info!(fault = %id, kind = record.fault.kind(), "found in the journal; reverting");
-        let life = Lifecycle::found(now, record.deadline);
-        node.held.insert(id, Held::new(journalled, life));
-        node.attempt_revert(id);
-    }
-    // What has a record and could not be reverted yet is tried again by the loop.
-    let known = node.held.keys().copied().collect();
-    let swept = fault::sweep(&node.resolver, &known);
-    for what in &swept.removed {
-        warn!(%what, "swept: it had no record");
-    }
-    for what in &swept.failed {
-        error!(%what, "could not be swept");
-    }
-}
-
 /// Takes the lock of the node, and writes into it who has it.
 fn lock(path: &Path) -> Result<Flock<File>, StartError> {
-    let file = OpenOptions::new()
+    let writable = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
-        .open(path)
-        .map_err(|source| state_dir(path, source))?;
+        .open(path);
+    let file = match writable {
+        // What the journal holds can be reverted from a disk that takes nothing, and must be.
+        Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(path),
+        opened => opened,
+    };
+    let file = file.map_err(|source| state_dir(path, source))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(mut lock) => {
             let write = |file: &mut File| -> io::Result<()> {
@@ -177,7 +146,10 @@ fn lock(path: &Path) -> Result<Flock<File>, StartError> {
                 file.rewind()?;
                 write!(file, "pid {}", std::process::id())
             };
-            write(&mut lock).map_err(|source| state_dir(path, source))?;
+            if let Err(e) = write(&mut lock) {
+                // The lock is held all the same; the pid is for whoever finds it taken.
+                warn!(path = %path.display(), error = %e, "the state directory takes no writes");
+            }
             Ok(lock)
         }
         Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {

@@ -15,7 +15,7 @@ use crate::place::{AgentEndpoint, Credentials, agent_server_name};
 
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 /// How long an agent may take to answer. A revert may have to be tried several times.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
+pub const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Questions by which an agent's clock is learnt.
 const CLOCK_QUESTIONS: u32 = 4;
 
@@ -214,14 +214,23 @@ impl Agent {
         Ok(())
     }
 
+    /// Waits for something of this agent, but no longer than `limit`.
+    pub(super) async fn within<T>(
+        &self,
+        limit: Duration,
+        answer: impl Future<Output = Result<T, AgentError>>,
+    ) -> Result<T, AgentError> {
+        let late = || self.failed(Status::deadline_exceeded(format!("no answer within {limit:?}")));
+        tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| Err(late()))
+    }
+
     /// Waits for an answer, but not for ever: a server that hangs does not honour a deadline either.
     async fn answered<T>(
         &self,
         call: impl Future<Output = Result<tonic::Response<T>, Status>>,
     ) -> Result<T, AgentError> {
-        let late = || Status::deadline_exceeded(format!("no answer within {ANSWER_MAX:?}"));
-        let answer = tokio::time::timeout(ANSWER_MAX, call).await.unwrap_or_else(|_| Err(late()));
-        answer.map(tonic::Response::into_inner).map_err(|status| self.failed(status))
+        let answer = async { call.await.map_err(|status| self.failed(status)) };
+        self.within(ANSWER_MAX, answer).await.map(tonic::Response::into_inner)
     }
 
     fn failed(&self, status: Status) -> AgentError {

@@ -15,7 +15,7 @@ use std::{
 use faultline_proto::{id::RunId, pb};
 use futures::{StreamExt, stream};
 
-pub use client::{Agent, AgentError};
+pub use client::{ANSWER_MAX, Agent, AgentError};
 pub use clock::AgentClock;
 
 use crate::place::{AgentEndpoint, Credentials};
@@ -155,13 +155,20 @@ impl Fleet {
         .await
     }
 
-    /// Extends leases.
-    pub async fn renew(&self, ids: &ByNode<String>) -> Answers<Vec<pb::InjectionStatus>> {
-        self.each(ids.keys().cloned().collect(), |agent| {
-            let ids = of(ids, &agent);
-            async move { agent.renew(ids).await }
-        })
-        .await
+    /// Extends leases on one node; `limit` is how long its agent may take to answer.
+    ///
+    /// One node, and not all of them at once: an agent that hangs must not cost the others theirs.
+    ///
+    /// # Errors
+    /// When there is no such agent, or it does not answer in time.
+    pub async fn renew(
+        &self,
+        node: &str,
+        ids: Vec<String>,
+        limit: Duration,
+    ) -> Result<Vec<pb::InjectionStatus>, AgentError> {
+        let agent = self.get(node).ok_or_else(|| AgentError::missing(node))?;
+        agent.within(limit, agent.renew(ids)).await
     }
 
     /// Reverts everything of a run, on all nodes.
@@ -169,18 +176,25 @@ impl Fleet {
         self.each(self.nodes(), |agent| async move { agent.revert_run(run_id).await }).await
     }
 
-    /// Reverts injections.
-    pub async fn revert(&self, ids: &ByNode<String>) -> Answers<Vec<pb::InjectionStatus>> {
+    /// Reverts injections; `limit` is how long each agent may take to answer, at most as long as any
+    /// answer may take.
+    pub async fn revert(
+        &self,
+        ids: &ByNode<String>,
+        limit: Duration,
+    ) -> Answers<Vec<pb::InjectionStatus>> {
         self.each(ids.keys().cloned().collect(), |agent| {
             let ids = of(ids, &agent);
-            async move { agent.revert(ids).await }
+            async move { agent.within(limit, agent.revert(ids)).await }
         })
         .await
     }
 
-    /// Every injection on every node.
-    pub async fn list(&self) -> Answers<Vec<pb::InjectionStatus>> {
-        self.each(self.nodes(), |agent| async move { agent.list().await }).await
+    /// Every injection on every node; `limit` is how long each agent may take to answer, at most as
+    /// long as any answer may take.
+    pub async fn list(&self, limit: Duration) -> Answers<Vec<pb::InjectionStatus>> {
+        self.each(self.nodes(), |agent| async move { agent.within(limit, agent.list()).await })
+            .await
     }
 
     /// Halts every node.

@@ -89,7 +89,7 @@ pub enum Verdict {
     Held,
     /// It did not, or the system did not recover in time, or that could not be observed.
     Deviated,
-    /// Nothing was injected.
+    /// Nothing was injected; or not everything that should have been, and that is reverted.
     Refused,
     /// Something could not be proven to be reverted.
     Residue,

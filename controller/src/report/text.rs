@@ -101,7 +101,10 @@ fn verdict(out: &mut String, report: &Report) {
     let (style, word) = match report.verdict {
         Verdict::Held => (colour(AnsiColor::Green), "HELD"),
         Verdict::Deviated => (colour(AnsiColor::Red), "DEVIATED"),
-        Verdict::Refused => (colour(AnsiColor::Yellow), "REFUSED, nothing was changed"),
+        Verdict::Refused if report.injections.is_empty() => {
+            (colour(AnsiColor::Yellow), "REFUSED, nothing was changed")
+        }
+        Verdict::Refused => (colour(AnsiColor::Yellow), "NOT INJECTED, everything is reverted"),
         Verdict::Residue => (colour(AnsiColor::Red), "RESIDUE, a revert is not proven"),
         Verdict::Interrupted => (colour(AnsiColor::Yellow), "INTERRUPTED, everything is reverted"),
     };

@@ -20,12 +20,12 @@ use super::{
     Ended, LOOK_EVERY, Run, one_line, one_lines,
     renew::Renewer,
     tracked::{
-        Shared, Tracked, ends_at, ids_by_node, is_over, is_reverted, lock, proof, reason, take_in,
-        track,
+        Shared, Tracked, ended_otherwise, ends_at, ids_by_node, is_over, is_reverted, lock, proof,
+        reason, take_in, track,
     },
 };
 use crate::{
-    agents::{AgentError, ByNode, Fleet},
+    agents::{ANSWER_MAX, AgentError, ByNode, Fleet},
     plan::{PlannedFault, PlannedInjection},
     report::{InjectionReport, millis},
 };
@@ -34,6 +34,10 @@ use crate::{
 const COMMIT_SLACK: Duration = Duration::from_secs(5);
 /// How long after the end of its leases a node that cannot be reached is asked again.
 const REACH_AFTER_LEASE_MAX: Duration = Duration::from_secs(10);
+/// How long an agent may take to revert while other faults of the step go on, at least.
+const REVERT_ASIDE_MIN: Duration = Duration::from_millis(250);
+/// How long an agent may take to tell of its effects while they are looked for.
+const LIST_MAX: Duration = Duration::from_secs(1);
 
 /// The wire form of a step's injections, by node, each with a new id.
 pub(super) fn wire(
@@ -100,7 +104,7 @@ impl Run<'_> {
         let outcome = self.commit_and_hold(&tracked).await;
         // Whatever happened: what is still there is taken back.
         let ids: BTreeSet<String> = lock(&tracked).keys().cloned().collect();
-        self.revert(&tracked, &ids).await;
+        self.revert(&tracked, &ids, None).await;
         drop(renewer);
         self.finish_step(&tracked);
         outcome
@@ -131,15 +135,17 @@ impl Run<'_> {
                 .filter(|t| t.revert_asked.is_none() && is_over(t, committed, now))
                 .map(|t| t.id.clone())
                 .collect();
-            if !due.is_empty() {
-                self.revert(tracked, &due).await;
-            }
             let next = lock(tracked)
                 .values()
-                .filter(|t| t.revert_asked.is_none())
+                .filter(|t| t.revert_asked.is_none() && !due.contains(&t.id))
                 .map(|t| ends_at(t, committed))
                 .min();
+            // The last ones are left to the revert of the step, which has more patience.
             let Some(next) = next else { return Ok(()) };
+            if !due.is_empty() {
+                // Whoever does not answer is asked again in the end: nobody else waits for that.
+                self.revert(tracked, &due, Some(next.max(now + REVERT_ASIDE_MIN))).await;
+            }
             self.check_held(tracked)?;
             let left = next.saturating_duration_since(Instant::now());
             // An effect that is still looked for is asked about often; the rest costs nothing.
@@ -147,7 +153,8 @@ impl Run<'_> {
             let look = if pending { LOOK_EVERY / 5 } else { LOOK_EVERY };
             self.pause(left.min(look), "in effect").await?;
             if pending {
-                let answers = self.fleet.list().await;
+                let limit = left.clamp(LOOK_EVERY, LIST_MAX);
+                let answers = self.fleet.list(limit).await;
                 // A node that does not answer now is noticed by its lease.
                 drop(take_in(tracked, answers));
             }
@@ -205,6 +212,7 @@ impl Run<'_> {
             );
             if over && item.revert_asked.is_none() {
                 item.revert_asked = Some(Instant::now());
+                item.end_told = true;
                 ended.push(format!(
                     "the {} of {} ended before its time: {}",
                     item.kind,
@@ -220,8 +228,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Reverts some injections and waits for the proof.
-    async fn revert(&mut self, tracked: &Shared, ids: &BTreeSet<String>) {
+    /// Reverts some injections and waits for the proof: until `until`, or as long as a node that cannot
+    /// be reached may come back in.
+    async fn revert(&mut self, tracked: &Shared, ids: &BTreeSet<String>, until: Option<Instant>) {
         let now = Instant::now();
         for item in lock(tracked).values_mut().filter(|t| ids.contains(&t.id)) {
             item.revert_asked.get_or_insert(now);
@@ -233,10 +242,12 @@ impl Run<'_> {
             if asked.is_empty() {
                 break;
             }
-            let errors = take_in(tracked, self.fleet.revert(&asked).await);
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let limit = left.map_or(ANSWER_MAX, |left| left.min(ANSWER_MAX));
+            let errors = take_in(tracked, self.fleet.revert(&asked, limit).await);
             let unreachable: Vec<&AgentError> =
                 errors.iter().filter(|e| matches!(e, AgentError::Unreachable { .. })).collect();
-            if unreachable.is_empty() {
+            if unreachable.is_empty() || until.is_some() {
                 break;
             }
             // Its leases end without us; afterwards its agent may be back and can be asked.
@@ -251,7 +262,12 @@ impl Run<'_> {
             }
             time::sleep(Duration::from_millis(250)).await;
         }
+        let mut otherwise = Vec::new();
         for item in lock(tracked).values_mut().filter(|t| ids.contains(&t.id)) {
+            if is_reverted(item) && !item.end_told {
+                item.end_told = true;
+                otherwise.extend(ended_otherwise(item));
+            }
             if is_reverted(item) && !item.revert_told {
                 item.revert_told = true;
                 let took = self.time_to_revert(item);
@@ -260,6 +276,10 @@ impl Run<'_> {
                 self.console
                     .say("revert", &format!("{}: proven{took}, nothing is left", item.target));
             }
+        }
+        for text in otherwise {
+            self.console.warn("end", &text);
+            self.deviations.push(text);
         }
         let reverted = lock(tracked).values().filter_map(|t| self.reverted_at(t)).max();
         let instant = self.times.ends_with_instant;

@@ -36,6 +36,8 @@ pub(super) struct Tracked {
     pub(super) revert_asked: Option<Instant>,
     /// The proof of the revert has been told.
     pub(super) revert_told: bool,
+    /// It has been looked at whether it ended as planned.
+    pub(super) end_told: bool,
 }
 
 /// The injections of a step, shared with the task that renews their leases.
@@ -69,6 +71,7 @@ pub(super) fn track(
                 ordered: None,
                 revert_asked: None,
                 revert_told: false,
+                end_told: false,
             },
         );
     }
@@ -91,7 +94,7 @@ pub(super) fn take_in(
                         && item.node == node
                         && is_about(&status, item)
                     {
-                        item.status = Some(status);
+                        take_in_one(item, status);
                     }
                 }
             }
@@ -99,6 +102,40 @@ pub(super) fn take_in(
         }
     }
     errors
+}
+
+/// Takes in one status. Answers to requests that were under way at once come in any order, and an
+/// agent that was restarted knows of no proof: what is known is not forgotten.
+fn take_in_one(item: &mut Tracked, mut new: pb::InjectionStatus) {
+    if let Some(known) = item.status.take() {
+        if age(&new) < age(&known) {
+            item.status = Some(known);
+            return;
+        }
+        let settled = |status: &pb::InjectionStatus| {
+            let proof = status.effect.as_ref().and_then(|effect| Proof::from_wire(effect.proof));
+            matches!(proof, Some(Proof::Proven | Proof::Failed))
+        };
+        if settled(&known) && !settled(&new) {
+            new.effect = known.effect;
+        }
+        if new.committed_boottime_ns == 0 {
+            new.committed_boottime_ns = known.committed_boottime_ns;
+        }
+    }
+    item.status = Some(new);
+}
+
+/// How far into the life of an injection a status is; a later one never has less.
+fn age(status: &pb::InjectionStatus) -> u8 {
+    match State::from_wire(status.state) {
+        None | Some(State::Prepared) => 0,
+        Some(State::Injecting) => 1,
+        Some(State::Active) => 2,
+        // Asking again makes one that is stuck revert again.
+        Some(State::Reverting | State::Stuck) => 3,
+        Some(State::Reverted) => 4,
+    }
 }
 
 pub(super) fn is_about(status: &pb::InjectionStatus, item: &Tracked) -> bool {
@@ -137,6 +174,25 @@ pub(super) fn is_over(item: &Tracked, committed: Instant, now: Instant) -> bool 
     (item.hold == Hold::Instant && settled) || now >= ends_at(item, committed)
 }
 
+/// That a fault which was to last was ended by something else than the controller, if it was: while its
+/// agent could not be reached, say. One that failed has said so itself.
+pub(super) fn ended_otherwise(item: &Tracked) -> Option<String> {
+    let wire = item.status.as_ref()?.revert_reason;
+    let otherwise = match RevertReason::from_wire(wire)? {
+        RevertReason::Asked | RevertReason::InjectFailed | RevertReason::NeverCommitted => false,
+        RevertReason::Deadline
+        | RevertReason::LeaseLost
+        | RevertReason::Shutdown
+        | RevertReason::Restarted
+        | RevertReason::Halted
+        | RevertReason::TargetGone => true,
+    };
+    (otherwise && item.hold == Hold::Lasts).then(|| {
+        let (kind, target, why) = (item.kind, &item.target, reason(wire));
+        format!("the {kind} of {target} was not ended by this run: {why}")
+    })
+}
+
 pub(super) fn reason(wire: i32) -> String {
     match RevertReason::from_wire(wire) {
         None => "no reason was given",
@@ -155,4 +211,63 @@ pub(super) fn reason(wire: i32) -> String {
 
 pub(super) fn lock(tracked: &Shared) -> std::sync::MutexGuard<'_, BTreeMap<String, Tracked>> {
     tracked.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(
+        state: pb::State,
+        proof: pb::Proof,
+        committed_boottime_ns: u64,
+    ) -> pb::InjectionStatus {
+        let effect = pb::Effect { proof: proof.into(), ..pb::Effect::default() };
+        pb::InjectionStatus {
+            state: state.into(),
+            effect: Some(effect),
+            committed_boottime_ns,
+            ..pb::InjectionStatus::default()
+        }
+    }
+
+    fn after(statuses: impl IntoIterator<Item = pb::InjectionStatus>) -> Tracked {
+        let mut item = Tracked {
+            id: String::new(),
+            node: String::new(),
+            kind: "partition",
+            target: String::new(),
+            hold: Hold::Lasts,
+            duration: Duration::ZERO,
+            plan: String::new(),
+            status: None,
+            ordered: None,
+            revert_asked: None,
+            revert_told: false,
+            end_told: false,
+        };
+        for status in statuses {
+            take_in_one(&mut item, status);
+        }
+        item
+    }
+
+    #[test]
+    fn an_answer_that_was_held_up_does_not_bring_a_fault_back() {
+        let active = status(pb::State::Active, pb::Proof::Proven, 1);
+        let reverted = status(pb::State::Reverted, pb::Proof::Proven, 1);
+        assert!(is_reverted(&after([active.clone(), reverted.clone(), active.clone()])));
+        let pending = status(pb::State::Active, pb::Proof::Pending, 1);
+        assert_eq!(proof(&after([active, pending])), Some(Proof::Proven));
+    }
+
+    #[test]
+    fn an_agent_that_was_restarted_does_not_make_an_effect_unseen() {
+        let active = status(pb::State::Active, pb::Proof::Proven, 1);
+        let found = status(pb::State::Reverted, pb::Proof::Pending, 0);
+        let item = after([active, found]);
+        assert!(is_reverted(&item));
+        assert_eq!(proof(&item), Some(Proof::Proven));
+        assert_eq!(item.status.map(|status| status.committed_boottime_ns), Some(1));
+    }
 }

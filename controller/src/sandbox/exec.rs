@@ -48,7 +48,8 @@ pub(crate) async fn exec_in(
     enter.process_group(0).kill_on_drop(true);
     enter.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = enter.spawn().step(|| "start the command".into()).map_err(ExecError::from)?;
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+    // Behind the child, so that it is dropped before: until the child is reaped, the group is its.
+    let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
     let mut outcome = ExecOutcome::default();
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let finished = timeout(within, async {
@@ -58,20 +59,26 @@ pub(crate) async fn exec_in(
             keep(err, &mut outcome.stderr)
         )
     });
-    let result = finished.await;
-    if result.is_err() {
-        if let Some(group) = group {
+    let finished = finished.await.map_err(|_late| ExecError::TimedOut { within })?;
+    let (status, (), ()) =
+        finished.step(|| "wait for the command".into()).map_err(ExecError::from)?;
+    // Reaped: its number may be another's from now on.
+    group.0 = None;
+    outcome.code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    Ok(outcome)
+}
+
+/// The process group of a command, killed unless the command has ended: also where whoever waits for
+/// it has given up, and this is dropped in the middle.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
             // It may have ended at this moment, which is as good.
             killpg(group, Signal::SIGKILL).ok();
         }
-        return Err(ExecError::TimedOut { within });
     }
-    let (status, (), ()) = result
-        .unwrap_or_else(|_| unreachable!("looked at above"))
-        .step(|| "wait for the command".into())
-        .map_err(ExecError::from)?;
-    outcome.code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-    Ok(outcome)
 }
 
 /// Reads a stream to its end and keeps its beginning.

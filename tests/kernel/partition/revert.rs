@@ -1,11 +1,15 @@
 //! Taking it back: complete, repeatable, and nothing foreign is touched.
 
+use std::{collections::BTreeSet, time::Duration};
+
 use faultline_agent::{
     fault::{
         AnyInjection, Injection, Observation, Refusal, Wake,
         partition::{PartitionInjection, found_in, remove_from},
+        sweep,
     },
-    kernel::{KernelError, clock, netns::NetNs},
+    kernel::{KernelError, cgroup::CgroupFs, clock, container::Containers, netns::NetNs},
+    resolve::Resolver,
 };
 use faultline_proto::{
     fault::{KubeletPath, PeerSet},
@@ -148,8 +152,8 @@ fn the_sweep_finds_and_removes_what_the_journal_lost() {
     let net_ns = all.iter().find(|net_ns| net_ns.id() == own.id()).expect("found among all");
     let found = found_in(net_ns).expect("readable");
     assert_eq!(found.len(), 1);
-    assert_eq!(remove_from(net_ns, found[0]).expect("removed"), Vec::<String>::new());
-    assert_eq!(remove_from(net_ns, found[0]).expect("again"), Vec::<String>::new());
+    assert_eq!(remove_from(net_ns, found[0].fault).expect("removed"), Vec::<String>::new());
+    assert_eq!(remove_from(net_ns, found[0].fault).expect("again"), Vec::<String>::new());
     assert_eq!(pair.a.dump(), before);
     drop(injected);
 }
@@ -181,4 +185,48 @@ fn what_cannot_be_done_is_refused_before_anything_is_touched() {
     injected.revert();
     pair.b.serve_tcp(at(B4, 80));
     assert!(pair.a.connect(at(B4, 80)).is_ok());
+}
+
+#[test]
+fn a_sweep_leaves_to_its_lease_what_may_be_another_agents() {
+    if !can_test() {
+        return;
+    }
+    let pair = Pair::new();
+    let inject = |lease| {
+        Injected::new(
+            plan(&pair.a, &cut(Some(peers(&["10.77.0.2"])), None)).expect("planned"),
+            lease,
+        )
+    };
+    let net_ns = NetNs::of_process(pair.a.pid()).expect("it has a process");
+    let found = || found_in(&net_ns).expect("readable");
+    // Tables only: it sees no control groups, and whoever's helpers there are live with their agents.
+    let resolver = Resolver {
+        cgroups: CgroupFs { hierarchies: Vec::new() },
+        pods_dir: None,
+        containers: Containers::Cgroups,
+        protected_namespaces: Vec::new(),
+        node_net_ns: net_ns.id(),
+    };
+    let nothing = BTreeSet::new();
+    let kept = inject(LONG);
+    let [table] = found()[..] else { panic!("one table") };
+    assert!(table.is_in_effect);
+    let swept = sweep(&resolver, &nothing, &nothing);
+    let says = |texts: &[String]| texts.iter().any(|t| t.contains(&table.fault.to_string()));
+    assert!(says(&swept.in_effect) && !says(&swept.removed), "{swept:?}");
+    assert_eq!(found(), [table]);
+    // What this agent knows to be its own goes at once,
+    let swept = sweep(&resolver, &nothing, &BTreeSet::from([table.fault]));
+    assert!(says(&swept.removed), "{swept:?}");
+    assert_eq!(found(), []);
+    // and so does what no lease keeps any more.
+    let ended = inject(Duration::from_millis(500));
+    std::thread::sleep(Duration::from_millis(800));
+    assert!(found().iter().all(|table| !table.is_in_effect), "{:?}", found());
+    sweep(&resolver, &nothing, &nothing);
+    assert_eq!(found(), []);
+    kept.revert();
+    ended.revert();
 }

@@ -160,7 +160,7 @@ impl KillPlan {
     /// Two kills may hit the same processes at once.
     pub fn exclusive_key(&self) -> Option<String> {
         // But not two stops: the end of the first would continue what the second holds.
-        self.signal.stops().then(|| format!("stop:{}", self.container_id))
+        self.signal.stops().then(|| format!("stopped processes of container {}", self.container_id))
     }
 }
 

@@ -164,7 +164,7 @@ impl MemoryPressurePlan {
 
     /// What no two faults may do at once: hold the usage of one control group.
     pub fn exclusive_key(&self) -> String {
-        format!("memory:{}", self.cgroup.dir.display())
+        format!("the memory of control group {}", self.cgroup.dir.display())
     }
 
     /// Whether memory is to run out.

@@ -28,7 +28,7 @@ use faultline_proto::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use self::table::{found_in, remove_from};
+pub use self::table::{Found, found_in, remove_from};
 use self::{
     proof::Proof,
     rules::Direction,

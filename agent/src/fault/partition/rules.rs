@@ -35,7 +35,7 @@ pub(super) const PROBE_MARK: u32 = 0x464c_0000;
 /// before 6.10 rounds less down to none, which means "never" (`nf_msecs_to_jiffies64`).
 const TIMEOUT_MS_MIN: u64 = 10;
 
-const LEASE: &str = "lease";
+pub(super) const LEASE: &str = "lease";
 const PORTS: &str = "ports";
 
 /// A direction that can be cut, seen from the target.

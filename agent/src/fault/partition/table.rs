@@ -2,27 +2,39 @@
 
 use faultline_proto::id::FaultId;
 
-use super::rules::Shape;
+use super::rules::{LEASE, Shape};
 use crate::kernel::{
     KernelError,
     netns::NetNs,
     nft::{Nft, Table},
 };
 
-/// The faults whose tables are in a namespace, whoever made them. For the sweep at start-up: the
-/// journal may be lost, the names are not.
+/// A table of ours that was found in a namespace, whoever made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// The fault it is for.
+    pub fault: FaultId,
+    /// Whether its lease has not ended: somebody may be there who renews it.
+    pub is_in_effect: bool,
+}
+
+/// Our tables in a namespace. For the sweep at start-up: the journal may be lost, the names are not.
 ///
 /// # Errors
 /// When the namespace cannot be entered or the kernel could not be asked.
-pub fn found_in(net_ns: &NetNs) -> Result<Vec<FaultId>, KernelError> {
-    let tables = net_ns.enter(|| Nft::open()?.tables())?;
-    Ok(tables
-        .iter()
-        .filter_map(|table| {
-            let id = FaultId::from_object_name(&table.name)?;
-            is_ours(table, id).then_some(id)
-        })
-        .collect())
+pub fn found_in(net_ns: &NetNs) -> Result<Vec<Found>, KernelError> {
+    net_ns.enter(|| {
+        let mut nft = Nft::open()?;
+        let mut found = Vec::new();
+        for table in nft.tables()? {
+            let fault = FaultId::from_object_name(&table.name);
+            if let Some(fault) = fault.filter(|fault| is_ours(&table, *fault)) {
+                let is_in_effect = nft.element_count(&table.name, LEASE)? > 0;
+                found.push(Found { fault, is_in_effect });
+            }
+        }
+        Ok(found)
+    })
 }
 
 /// Removes the table of a fault from a namespace, whatever is in it. Returns what was left alone or

@@ -17,7 +17,10 @@ pub use expr::{
 };
 pub use probe::probe;
 
-use libc::{NFT_MSG_GETRULE, NFT_MSG_GETTABLE, NFT_MSG_NEWRULE, NFT_MSG_NEWTABLE};
+use libc::{
+    NFT_MSG_GETRULE, NFT_MSG_GETSETELEM, NFT_MSG_GETTABLE, NFT_MSG_NEWRULE, NFT_MSG_NEWSETELEM,
+    NFT_MSG_NEWTABLE,
+};
 use socket::{Failure, NftSocket};
 use wire::{Attributes, Message};
 
@@ -118,6 +121,30 @@ impl Nft {
             Ok(rules) => Ok(rules),
             Err(failure) if failure.source.raw_os_error() == Some(libc::ENOENT) => Ok(Vec::new()),
             Err(failure) => Err(refused("list", &format!("the rules of {table}"), failure)),
+        }
+    }
+
+    /// How many elements of a set have not expired. None if there is no such set.
+    ///
+    /// # Errors
+    /// When the kernel could not be asked.
+    pub fn element_count(&mut self, table: &str, set: &str) -> Result<usize, KernelError> {
+        let dumped = self.socket.dump(
+            NFT_MSG_GETSETELEM,
+            |w| {
+                w.text(1, table); // NFTA_SET_ELEM_LIST_TABLE
+                w.text(2, set); // NFTA_SET_ELEM_LIST_SET
+            },
+            |message| {
+                let is_list = message.kind == batch::message_kind(NFT_MSG_NEWSETELEM);
+                // NFTA_SET_ELEM_LIST_ELEMENTS
+                is_list.then(|| message.attributes().inside(3).count())
+            },
+        );
+        match dumped {
+            Ok(counts) => Ok(counts.into_iter().sum()),
+            Err(failure) if failure.source.raw_os_error() == Some(libc::ENOENT) => Ok(0),
+            Err(failure) => Err(refused("list", &format!("set {set} of {table}"), failure)),
         }
     }
 

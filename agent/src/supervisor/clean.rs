@@ -1,0 +1,71 @@
+//! What an earlier process left: reverted from the journal, and swept where it has no record.
+
+use std::{collections::BTreeSet, path::Path, time::Duration};
+
+use faultline_proto::{boottime::BootTime, id::FaultId};
+use tracing::{debug, error, info, warn};
+
+use super::{held::Held, node::NodeState};
+use crate::{fault, journal::Found, kernel::clock, lifecycle::Lifecycle};
+
+/// How long after a sweep that had to leave something alone the next one comes.
+const SWEEP_AGAIN: Duration = Duration::from_secs(30);
+
+impl NodeState {
+    /// Reverts what the journal holds, then removes what carries our name without a record.
+    pub(super) fn clean_up(&mut self, found: Found) {
+        for (path, why) in &found.unreadable {
+            error!(path = %path.display(), %why, "a journal file is not understood; the node is stuck");
+        }
+        self.unreadable = found.unreadable;
+        let now = clock::now();
+        for journalled in found.records {
+            let record = journalled.record();
+            let id = record.fault_id;
+            if record.boot_id != self.boot_id {
+                info!(fault = %id, "the machine has been rebooted since; nothing is left of it");
+                if let Err(e) = self.journal.remove(id) {
+                    error!(fault = %id, error = %e, "its record cannot be removed");
+                }
+                continue;
+            }
+            info!(fault = %id, kind = record.fault.kind(), "found in the journal; reverting");
+            let life = Lifecycle::found(now, record.deadline);
+            self.held.insert(id, Held::new(journalled, life));
+            self.attempt_revert(id);
+        }
+        self.sweep();
+    }
+
+    /// Sweeps again, if the last time something had to be left alone.
+    pub(super) fn sweep_if_due(&mut self) -> Option<BootTime> {
+        if self.sweep_at.is_some_and(|at| at <= clock::now()) {
+            self.sweep();
+        }
+        self.sweep_at
+    }
+
+    fn sweep(&mut self) {
+        // What has a record and could not be reverted yet is tried again by the loop.
+        let known = self.held.keys().copied().collect();
+        // A file that is not understood still says by its name whose it is.
+        let lost: BTreeSet<FaultId> =
+            self.unreadable.keys().filter_map(|path| id_of(path)).collect();
+        let swept = fault::sweep(&self.resolver, &known, &lost);
+        for what in &swept.removed {
+            warn!(%what, "swept: it had no record");
+        }
+        for what in &swept.failed {
+            error!(%what, "could not be swept");
+        }
+        for what in &swept.in_effect {
+            debug!(%what, "left to its lease: it has no record here");
+        }
+        let again = !swept.in_effect.is_empty();
+        self.sweep_at = again.then(|| clock::now().after(SWEEP_AGAIN));
+    }
+}
+
+fn id_of(path: &Path) -> Option<FaultId> {
+    path.file_stem()?.to_str()?.parse().ok()
+}
