@@ -18,7 +18,7 @@ use crate::{
         Place,
         inventory::{self, Inventory, InventoryError},
     },
-    report::{Console, Output, PlanReport, Verdict, time},
+    report::{Console, Output, PlanReport, Verdict, counted, time},
     run::{self, Interrupt},
     sandbox::{self, Entered, Sandbox},
 };
@@ -170,8 +170,8 @@ async fn build(
         console.say("swept", swept);
     }
     let (nodes, pods) = (sandbox.agents().len(), sandbox.pods().len());
-    let size = format!("nodes: {nodes}, each with an agent; pods: {pods}");
-    console.say("sandbox", &format!("{size}; up in {}", time(began.elapsed())));
+    let size = format!("{} with an agent each, {}", counted(nodes, "node"), counted(pods, "pod"));
+    console.say("sandbox", &format!("{size}, up in {}", time(began.elapsed())));
     Ok(sandbox)
 }
 

@@ -8,6 +8,7 @@ use super::{Exit, Output, print};
 use crate::{
     diagnostics::{self, Diagnostic},
     experiment::{self, LoadErrors, Loaded},
+    report::counted,
 };
 
 /// What was found, for programs.
@@ -47,10 +48,6 @@ impl Summary {
         let steps = counted(self.steps, "step");
         format!("{file}: ok ({name}: {targets}, {probes}, {steps})\n")
     }
-}
-
-fn counted(count: usize, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 pub(super) fn main(files: &[PathBuf], output: Output) -> anyhow::Result<Exit> {

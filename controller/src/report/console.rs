@@ -41,6 +41,8 @@ impl Console {
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
             live.set_style(style);
         }
+        // Nothing is drawn before there is something to say.
+        live.finish_and_clear();
         Self { output, live }
     }
 
@@ -62,6 +64,9 @@ impl Console {
     /// Replaces the live line.
     pub fn live(&self, text: String) {
         if !self.live.is_hidden() {
+            if self.live.is_finished() {
+                self.live.reset();
+            }
             self.live.set_message(text);
             self.live.tick();
         }
@@ -114,6 +119,11 @@ impl Drop for Console {
     fn drop(&mut self) {
         self.live.finish_and_clear();
     }
+}
+
+/// A number of things for a person: `1 node`, `3 nodes`.
+pub fn counted(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 /// A time for a person: `3.1 ms`, `5.02 s`.

@@ -17,7 +17,7 @@ use faultline_proto::{
 use tokio::time;
 
 use super::{
-    Ended, LOOK_EVERY, Run, one_line, one_lines,
+    Doing, Ended, LOOK_EVERY, Run, one_line, one_lines,
     renew::Renewer,
     tracked::{
         Shared, Tracked, ends_at, ids_by_node, is_over, is_reverted, lock, proof, reason, take_in,
@@ -145,7 +145,9 @@ impl Run<'_> {
             // An effect that is still looked for is asked about often; the rest costs nothing.
             let pending = lock(tracked).values().any(|t| proof(t) == Some(Proof::Pending));
             let look = if pending { LOOK_EVERY / 5 } else { LOOK_EVERY };
-            self.pause(left.min(look), "in effect").await?;
+            let over = lock(tracked).values().map(|t| ends_at(t, committed)).max();
+            let doing = Doing { what: "in effect", end: over.unwrap_or(next) };
+            self.pause(left.min(look), &doing).await?;
             if pending {
                 let answers = self.fleet.list().await;
                 // A node that does not answer now is noticed by its lease.

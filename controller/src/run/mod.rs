@@ -32,7 +32,7 @@ use crate::{
     place::Place,
     plan::{Plan, PlanError, PlannedStep},
     probe::{self, Running, Sample},
-    report::{Console, InjectionReport, Report, SCHEMA_VERSION, Verdict},
+    report::{Console, InjectionReport, Report, SCHEMA_VERSION, Verdict, counted, millis},
 };
 
 /// The shortest look at the steady state.
@@ -86,6 +86,13 @@ struct Times {
     ends_with_instant: bool,
 }
 
+/// What the live line says while time passes.
+struct Doing<'a> {
+    what: &'a str,
+    /// When that will be over, or given up.
+    end: Instant,
+}
+
 /// Runs an experiment, from the first look to the verdict.
 pub async fn run(
     experiment: &Experiment,
@@ -114,6 +121,7 @@ pub async fn run(
         times: Times::default(),
     };
     let ended = run.phases(place).await.err();
+    console.quiet();
     // Whatever happened: nothing of this run is to stay, and the kernels are asked.
     run.make_sure().await;
     run.settle_probes().await;
@@ -126,11 +134,11 @@ pub async fn run(
         seed: experiment.seed,
         place: place.describe(),
         started_unix_seconds: unix,
-        duration_ms: crate::report::millis(began.elapsed()),
+        duration_ms: millis(began.elapsed()),
         verdict,
         reasons,
         injections: std::mem::take(&mut run.injections),
-        commit_skew_ms: run.commit_skew.map(crate::report::millis),
+        commit_skew_ms: run.commit_skew.map(millis),
         probes,
         residue: std::mem::take(&mut run.residue),
         exit_code: verdict.exit_code(),
@@ -186,7 +194,7 @@ impl Run<'_> {
             match step {
                 PlannedStep::Wait(duration) => {
                     self.console.say("wait", &units::duration(*duration).to_string());
-                    self.pause(*duration, "waiting").await?;
+                    self.wait(*duration, "waiting").await?;
                 }
                 PlannedStep::Inject(faults) => self.inject_step(faults).await?,
             }
@@ -246,7 +254,7 @@ impl Run<'_> {
         let window = (slowest * STEADY_ATTEMPTS).clamp(STEADY_MIN, STEADY_MAX);
         let from = Instant::now();
         self.times.steady_from = Some(from);
-        self.pause(window, "looking at the steady state").await?;
+        self.wait(window, "looking at the steady state").await?;
         let to = Instant::now();
         self.times.steady_to = Some(to);
         let mut unsteady = Vec::new();
@@ -270,8 +278,8 @@ impl Run<'_> {
         if !unsteady.is_empty() {
             return Err(Ended::Refused(unsteady));
         }
-        let text = format!("{} probes, {}", self.probes.len(), units::duration(window));
-        self.console.say("steady", &text);
+        let probes = counted(self.probes.len(), "probe");
+        self.console.say("steady", &format!("{probes} for {}", units::duration(window)));
         Ok(())
     }
 
@@ -286,8 +294,9 @@ impl Run<'_> {
         // An attempt that began at the last moment has its timeout to end in.
         let grace = self.experiment.probes.iter().map(|p| p.timeout + p.every).max();
         let grace = grace.unwrap_or_default();
+        let end = waits.iter().map(|(_, _, latest)| *latest).max().unwrap_or(from);
         while !waits.is_empty() {
-            self.pause(LOOK_EVERY / 2, "waiting for recovery").await?;
+            self.pause(LOOK_EVERY / 2, &Doing { what: "waiting for recovery", end }).await?;
             let now = Instant::now();
             waits.retain(|(samples, recovery, latest)| {
                 let settled = samples.settled_until();
@@ -298,8 +307,13 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Sleeps, with a live line that says how long all of it takes.
+    async fn wait(&self, duration: Duration, what: &str) -> Result<(), Ended> {
+        self.pause(duration, &Doing { what, end: Instant::now() + duration }).await
+    }
+
     /// Sleeps, with the live line; ends early when interrupted.
-    async fn pause(&self, duration: Duration, doing: &str) -> Result<(), Ended> {
+    async fn pause(&self, duration: Duration, doing: &Doing<'_>) -> Result<(), Ended> {
         let end = Instant::now() + duration;
         loop {
             if self.interrupt.is_set() {
@@ -309,11 +323,9 @@ impl Run<'_> {
             if left.is_zero() {
                 return Ok(());
             }
-            self.console.live(format!(
-                "{doing}: {:.1} s left{}",
-                left.as_secs_f64(),
-                self.probe_line()
-            ));
+            let doing_left = doing.end.saturating_duration_since(Instant::now()).as_secs_f64();
+            let probes = self.probe_line();
+            self.console.live(format!("{}: {doing_left:.1} s left{probes}", doing.what));
             tokio::select! {
                 () = time::sleep(left.min(LOOK_EVERY)) => {}
                 () = self.interrupt.wait() => {}
@@ -327,7 +339,7 @@ impl Run<'_> {
             .probes
             .iter()
             .filter_map(|running| {
-                let well = running.samples.last()?.failure.is_none();
+                let well = running.samples.latest()?.failure.is_none();
                 Some((running.probe.name.as_str(), if well { "ok" } else { "FAILING" }))
             })
             .collect();
