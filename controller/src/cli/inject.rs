@@ -51,7 +51,7 @@ struct Common {
     print: bool,
     #[command(flatten)]
     place: PlaceArgs,
-    /// Write reports into this directory
+    /// Write the report of the run into this directory, as EXPERIMENT-RUN.json
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     report_dir: Option<PathBuf>,
 }

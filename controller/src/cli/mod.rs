@@ -25,6 +25,7 @@ use faultline_proto::limits::REASON_BYTES_MAX;
 use crate::{
     experiment::{self, Loaded, SANDBOX_NODES_MAX, SandboxSpec},
     report::Output,
+    sandbox,
 };
 use place::PlaceArgs;
 
@@ -67,11 +68,13 @@ enum Command {
         files: Vec<PathBuf>,
         #[command(flatten)]
         place: PlaceArgs,
-        /// Write reports into this directory
+        /// Write the report of each run into this directory, as EXPERIMENT-RUN.json
         #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
         report_dir: Option<PathBuf>,
     },
     /// Show who would be hit and how hard; touch nothing
+    #[command(after_help = "Example:
+  faultline plan --sandbox examples/partition.yaml")]
     Plan {
         /// Experiments; `-` is standard input
         #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -80,6 +83,9 @@ enum Command {
         place: PlaceArgs,
     },
     /// Check files; every mistake is shown with its place and what was expected
+    #[command(after_help = "Examples:
+  faultline validate experiments/*.yaml
+  faultline validate - < experiment.yaml")]
     Validate {
         /// Experiments; `-` is standard input
         #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -89,11 +95,16 @@ enum Command {
     #[command(subcommand, after_help = inject::AFTER_HELP)]
     Inject(inject::InjectArgs),
     /// Show what is injected right now, on every node, and until when
+    #[command(after_help = "Examples:
+  faultline ps
+  faultline ps --inventory nodes.json --output json")]
     Ps {
         #[command(flatten)]
         inventory: InventoryArgs,
     },
     /// Revert everything everywhere, and refuse new runs until `resume`
+    #[command(after_help = "Example:
+  faultline halt --reason \"the database is being repaired\"")]
     Halt {
         /// Why: shown to everybody whose run is refused
         #[arg(long, value_parser = reason)]
@@ -107,6 +118,10 @@ enum Command {
         inventory: InventoryArgs,
     },
     /// Build a sandbox and keep it until Ctrl-C; print where its inventory is
+    #[command(after_help = "Examples, the second and third in another terminal:
+  faultline sandbox --nodes 3
+  faultline inject partition --between name=echo-1 --between everything --for 1m --inventory FILE
+  faultline ps")]
     Sandbox {
         /// The experiment whose `sandbox` section is built
         #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -127,7 +142,7 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct InventoryArgs {
-    /// The pods and agents, as `faultline sandbox` writes them
+    /// The pods and agents, as `faultline sandbox` writes them [default: the sandbox that runs here]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     inventory: Option<PathBuf>,
 }
@@ -182,15 +197,15 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
             .map(|(place, experiments)| connect::plan(PlanRequest { experiments, place, output })),
         Command::Inject(args) => return inject::main(args, output),
         Command::Ps { inventory } => {
-            inventory.required("ps").map(|inventory| connect::ps(PsRequest { inventory, output }))
+            inventory.find("ps").map(|inventory| connect::ps(PsRequest { inventory, output }))
         }
         Command::Halt { reason, inventory } => inventory
-            .required("halt")
+            .find("halt")
             .map(|inventory| connect::halt(HaltRequest { inventory, reason, output })),
         Command::Resume { inventory } => inventory
-            .required("resume")
+            .find("resume")
             .map(|inventory| connect::resume(ResumeRequest { inventory, output })),
-        Command::Sandbox { file, nodes } => sandbox(file, nodes, output)?
+        Command::Sandbox { file, nodes } => sandbox_of(file, nodes, output)?
             .map(|sandbox| connect::sandbox(SandboxRequest { sandbox, output })),
     };
     match result {
@@ -213,10 +228,31 @@ fn wrong_usage(command: &str, message: &str) -> Exit {
 }
 
 impl InventoryArgs {
-    fn required(self, command: &'static str) -> Result<PathBuf, Stop> {
-        let message = "whose agents? Kubernetes comes in a later version: write `--inventory FILE`";
-        self.inventory.ok_or_else(|| Stop::Usage { command, message: message.into() })
+    /// The file that was named, or that of the one sandbox there is.
+    fn find(self, command: &'static str) -> Result<PathBuf, Stop> {
+        if let Some(file) = self.inventory {
+            return Ok(file);
+        }
+        let mut running = sandbox::running();
+        running.sort();
+        if let [only] = running.as_slice() {
+            print::err(&format!("of the sandbox that runs here: {}\n", only.display()));
+            return Ok(only.clone());
+        }
+        Err(Stop::Usage { command, message: whose_agents(&running) })
     }
+}
+
+/// What is said where it is not clear which sandbox is meant.
+fn whose_agents(running: &[PathBuf]) -> String {
+    if running.is_empty() {
+        return "whose agents? No sandbox of this user runs here, and Kubernetes comes in a later \
+                version: start one with `faultline sandbox`, or write `--inventory FILE`"
+            .into();
+    }
+    let each: Vec<String> =
+        running.iter().map(|file| format!("\n  --inventory {}", file.display())).collect();
+    format!("whose agents? {} sandboxes run here: write one of{}", running.len(), each.concat())
 }
 
 /// Files first: what is wrong with them is of more interest than where they were to be run.
@@ -236,7 +272,7 @@ fn place_and_files(
 }
 
 /// What `faultline sandbox` is to build.
-fn sandbox(
+fn sandbox_of(
     file: Option<PathBuf>,
     nodes: Option<u32>,
     output: Output,
@@ -263,6 +299,14 @@ fn sandbox(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_an_inventory_it_is_said_which_there_are() {
+        assert!(whose_agents(&[]).contains("No sandbox of this user runs here"));
+        let message = whose_agents(&["/a/inventory.json".into(), "/b/inventory.json".into()]);
+        assert!(message.contains("2 sandboxes run here"), "{message}");
+        assert!(message.ends_with("\n  --inventory /b/inventory.json"), "{message}");
+    }
 
     #[test]
     fn the_definition_of_the_command_line_is_sound() {
