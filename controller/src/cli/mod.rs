@@ -3,13 +3,16 @@
 //! It turns arguments into requests ([`RunRequest`] and its like) whose files are read and without
 //! mistakes. It does nothing that touches a system.
 
+mod agents;
 mod completions;
-mod connect;
+mod enter;
 mod exit;
 mod inject;
+mod keep;
 mod place;
 pub mod print;
 mod request;
+mod run;
 mod validate;
 
 pub use exit::Exit;
@@ -61,7 +64,9 @@ enum Command {
     #[command(after_help = "Examples:
   faultline run --sandbox examples/quickstart.yaml
   faultline run --sandbox 5 --report-dir reports a.yaml b.yaml
-  faultline run --inventory nodes.json a.yaml --output json")]
+  faultline run --inventory nodes.json a.yaml --output json
+
+JSON is the report of the run, or a list of reports where several experiments are given.")]
     Run {
         /// Experiments; `-` is standard input
         #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -175,10 +180,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
             return if error.use_stderr() { Exit::Invalid } else { Exit::Held };
         }
     };
+    let output = cli.output;
     match dispatch(cli) {
         Ok(exit) => exit,
         Err(error) => {
-            print::error(&format!("{error:#}"));
+            print::failure(output, &format!("{error:#}"), Exit::Refused);
             Exit::Refused
         }
     }
@@ -191,22 +197,22 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Completions { shell } => return completions::main(shell, Cli::command()),
         Command::Run { files, place, report_dir } => place_and_files("run", place, &files, output)?
             .map(|(place, experiments)| {
-                connect::run(RunRequest { experiments, place, output, report_dir })
+                run::run(RunRequest { experiments, place, output, report_dir })
             }),
         Command::Plan { files, place } => place_and_files("plan", place, &files, output)?
-            .map(|(place, experiments)| connect::plan(PlanRequest { experiments, place, output })),
+            .map(|(place, experiments)| run::plan(PlanRequest { experiments, place, output })),
         Command::Inject(args) => return inject::main(args, output),
         Command::Ps { inventory } => {
-            inventory.find("ps").map(|inventory| connect::ps(PsRequest { inventory, output }))
+            inventory.find("ps").map(|inventory| agents::ps(&PsRequest { inventory, output }))
         }
         Command::Halt { reason, inventory } => inventory
             .find("halt")
-            .map(|inventory| connect::halt(HaltRequest { inventory, reason, output })),
+            .map(|inventory| agents::halt(&HaltRequest { inventory, reason, output })),
         Command::Resume { inventory } => inventory
             .find("resume")
-            .map(|inventory| connect::resume(ResumeRequest { inventory, output })),
+            .map(|inventory| agents::resume(&ResumeRequest { inventory, output })),
         Command::Sandbox { file, nodes } => sandbox_of(file, nodes, output)?
-            .map(|sandbox| connect::sandbox(SandboxRequest { sandbox, output })),
+            .map(|sandbox| keep::main(&SandboxRequest { sandbox, output })),
     };
     match result {
         Ok(done) => done,
@@ -266,9 +272,18 @@ fn place_and_files(
         Ok(experiments) => experiments,
         Err(errors) => return Ok(Err(Stop::Files(validate::refuse(&errors, output)?))),
     };
-    let place =
-        place.choice().ok_or_else(|| Stop::Usage { command, message: place::NOWHERE.into() });
-    Ok(place.map(|place| (place, experiments)))
+    let Some(place) = place.choice() else {
+        return Ok(Err(Stop::Usage { command, message: place::NOWHERE.into() }));
+    };
+    if let PlaceChoice::Sandbox { nodes } = place {
+        for loaded in &experiments {
+            if let Err(why) = SandboxSpec::resolve(loaded.experiment.sandbox.as_ref(), nodes) {
+                let message = format!("{}: {why}", loaded.source.name);
+                return Ok(Err(Stop::Usage { command, message }));
+            }
+        }
+    }
+    Ok(Ok((place, experiments)))
 }
 
 /// What `faultline sandbox` is to build.

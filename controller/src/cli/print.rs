@@ -2,6 +2,10 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use serde::Serialize;
+
+use super::{Exit, Output};
+
 /// Writes to standard output. A closed pipe counts as written: nobody wants to read on.
 ///
 /// # Errors
@@ -24,6 +28,28 @@ pub fn err(text: &str) {
 pub fn error(message: &str) {
     let style = anstyle::AnsiColor::Red.on_default().bold();
     err(&format!("{style}error{style:#}: {message}\n"));
+}
+
+/// Writes one JSON document to standard output.
+///
+/// # Errors
+/// When it cannot be written; a closed pipe counts as written.
+pub fn json(document: &impl Serialize) -> io::Result<()> {
+    out(&(serde_json::to_string_pretty(document)? + "\n"))
+}
+
+/// Says why a command ends here: to people on standard error, to programs as JSON on standard
+/// output, where they look.
+pub fn failure(output: Output, message: &str, exit: Exit) {
+    match output {
+        Output::Text => error(message),
+        Output::Json => {
+            let document = serde_json::json!({ "error": message, "exitCode": exit as u8 });
+            if json(&document).is_err() {
+                error(message);
+            }
+        }
+    }
 }
 
 /// Whether standard error is a terminal on which progress can be drawn.

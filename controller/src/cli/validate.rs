@@ -64,7 +64,7 @@ pub(super) fn main(files: &[PathBuf], output: Output) -> anyhow::Result<Exit> {
         Output::Text => print::out(&lines(&loaded))?,
         Output::Json => {
             let experiments = loaded.iter().map(Summary::of).collect();
-            print_json(&Validation { valid: true, experiments, problems: Vec::new() })?;
+            print::json(&Validation { valid: true, experiments, problems: Vec::new() })?;
         }
     }
     Ok(Exit::Held)
@@ -81,15 +81,8 @@ pub(super) fn refuse(errors: &LoadErrors, output: Output) -> anyhow::Result<Exit
         Output::Json => {
             let experiments = errors.valid.iter().map(Summary::of).collect();
             let problems = diagnostics::list(errors);
-            print_json(&Validation { valid: false, experiments, problems })?;
+            print::json(&Validation { valid: false, experiments, problems })?;
         }
     }
     Ok(Exit::Invalid)
-}
-
-fn print_json(validation: &Validation) -> anyhow::Result<()> {
-    let mut text = serde_json::to_string_pretty(validation)?;
-    text.push('\n');
-    print::out(&text)?;
-    Ok(())
 }

@@ -1,5 +1,5 @@
 //! What is said while a run goes on: lines of text for a person, with a live line below them on a
-//! terminal; with `--output json` nothing but the report at the end.
+//! terminal. With `--output json` nothing is said: the report at the end is everything.
 
 use std::{
     io::{IsTerminal, Write},
@@ -77,26 +77,18 @@ impl Console {
         self.live.finish_and_clear();
     }
 
-    /// The end of a run.
+    /// The end of a run, for a person.
     pub fn report(&self, report: &Report) {
         self.quiet();
-        match self.output {
-            Output::Text => self.print(&text::summary(report)),
-            Output::Json => match serde_json::to_string_pretty(report) {
-                Ok(json) => self.print(&format!("{json}\n")),
-                Err(e) => self.print(&format!("{{\"error\": \"{e}\"}}\n")),
-            },
+        if self.output == Output::Text {
+            self.print(&text::summary(report));
         }
     }
 
-    /// What `faultline plan` came to.
+    /// What `faultline plan` came to, for a person.
     pub fn plan(&self, plan: &PlanReport) {
-        match self.output {
-            Output::Text => self.print(&plan.text()),
-            Output::Json => match serde_json::to_string_pretty(plan) {
-                Ok(json) => self.print(&format!("{json}\n")),
-                Err(e) => self.print(&format!("{{\"error\": \"{e}\"}}\n")),
-            },
+        if self.output == Output::Text {
+            self.print(&plan.text());
         }
     }
 

@@ -145,6 +145,29 @@ pub async fn run(
     }
 }
 
+/// The report of an experiment that could not be begun.
+pub fn refused(experiment: &Experiment, place: &str, reason: String) -> Report {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let verdict = Verdict::Refused;
+    Report {
+        schema_version: SCHEMA_VERSION,
+        experiment: experiment.name.clone(),
+        hypothesis: experiment.hypothesis.clone(),
+        run_id: RunId::random().unwrap_or(RunId::from_bits(unix)).to_string(),
+        seed: experiment.seed,
+        place: place.into(),
+        started_unix_seconds: unix,
+        duration_ms: 0.0,
+        verdict,
+        reasons: vec![reason],
+        injections: Vec::new(),
+        commit_skew_ms: None,
+        probes: Vec::new(),
+        residue: Vec::new(),
+        exit_code: verdict.exit_code(),
+    }
+}
+
 /// Plans an experiment on the pods of a place, and has its agents plan it too. Nothing is changed.
 ///
 /// # Errors
