@@ -175,7 +175,10 @@ fn wrong_usage_exits_with_2_and_says_what_to_do() {
         (&["validate", "--output", "xml", GOOD], "possible values: text, json"),
         (&["halt", "--inventory", "x"], "--reason"),
         (&["halt", "--inventory", "x", "--reason", " "], "say why"),
-        (&["ps", "--inventory", "nowhere.json"], "cannot read `nowhere.json`: there is no such file"),
+        (
+            &["ps", "--inventory", "nowhere.json"],
+            "cannot read `nowhere.json`: there is no such file",
+        ),
         (&["resume", "--inventory", GOOD], "unknown field `apiVersion` in an inventory"),
         (&["doctor"], "unrecognized subcommand"),
         (&["inject", "kill", "--target", "api", "--sandbox"], "--target: `api` does not say"),
