@@ -103,8 +103,8 @@ pub(super) async fn build(
         console.say("swept", swept);
     }
     let (nodes, pods) = (sandbox.agents().len(), sandbox.pods().len());
-    let size = format!("{} with an agent each, {}", counted(nodes, "node"), counted(pods, "pod"));
-    console.say("sandbox", &format!("{size}, up in {}", time(began.elapsed())));
+    let size = [counted(nodes, "node"), counted(nodes, "agent"), counted(pods, "pod")].join(", ");
+    console.say("sandbox", &format!("{size}; up in {}", time(began.elapsed())));
     Ok(sandbox)
 }
 
