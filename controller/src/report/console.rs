@@ -64,10 +64,10 @@ impl Console {
     /// Replaces the live line.
     pub fn live(&self, text: String) {
         if !self.live.is_hidden() {
+            self.live.set_message(text);
             if self.live.is_finished() {
                 self.live.reset();
             }
-            self.live.set_message(text);
             self.live.tick();
         }
     }
