@@ -100,7 +100,7 @@ pub(super) async fn build(
     let began = Instant::now();
     let sandbox = Sandbox::up(entered, spec, None).await?;
     for swept in sandbox.swept() {
-        console.say("swept", swept);
+        console.say("sandbox", swept);
     }
     let (nodes, pods) = (sandbox.agents().len(), sandbox.pods().len());
     let size = [counted(nodes, "node"), counted(nodes, "agent"), counted(pods, "pod")].join(", ");

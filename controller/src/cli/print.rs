@@ -1,6 +1,6 @@
 //! Printing. Whoever reads may have gone away: a closed pipe is no reason to panic or to complain.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
 use serde::Serialize;
 
@@ -50,9 +50,4 @@ pub fn failure(output: Output, message: &str, exit: Exit) {
             }
         }
     }
-}
-
-/// Whether standard error is a terminal on which progress can be drawn.
-pub fn is_interactive() -> bool {
-    io::stderr().is_terminal()
 }

@@ -134,7 +134,7 @@ pub struct InjectionReport {
     pub time_to_effect_ms: Option<f64>,
     /// From the injection to the proof that nothing is left.
     pub lasted_ms: Option<f64>,
-    /// From the order to revert (or what else ended it) to the proof that nothing is left.
+    /// From the order to revert to the proof that nothing is left; `null` if something else ended it.
     pub time_to_revert_ms: Option<f64>,
     /// Why it was taken back.
     pub revert_reason: Option<String>,

@@ -119,7 +119,8 @@ fn verdict(out: &mut String, report: &Report) {
         line(out, &format!("  {hypothesis}"));
     }
     for reason in &report.reasons {
-        line(out, &format!("    - {reason}"));
+        // Some have lines of their own: the end of a log, say.
+        line(out, &format!("    - {}", reason.trim_end().replace('\n', "\n      ")));
     }
     for residue in &report.residue {
         line(out, &format!("    - left: {residue}"));

@@ -85,9 +85,9 @@ impl Run<'_> {
         Some(proven.saturating_duration_since(item.ordered?))
     }
 
-    /// From the order to revert to the proof that nothing is left.
+    /// From the order to revert to the proof that nothing is left; `None` if it was over before.
     pub(super) fn time_to_revert(&self, item: &Tracked) -> Option<Duration> {
-        Some(self.reverted_at(item)?.saturating_duration_since(item.revert_asked?))
+        self.reverted_at(item)?.checked_duration_since(item.revert_asked?)
     }
 
     /// A time of a node's clock, here; `None` for 0, which means that it has not come.
