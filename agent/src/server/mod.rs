@@ -13,8 +13,10 @@ use faultline_proto::{
 use futures::{Stream, StreamExt, stream};
 use thiserror::Error;
 use tokio::{net::TcpListener, sync::broadcast::error::RecvError};
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status, transport::Server};
+use tonic::{
+    Request, Response, Status,
+    transport::{Server, server::TcpIncoming},
+};
 
 pub use identity::{Identity, IdentityError};
 
@@ -66,13 +68,14 @@ pub async fn serve(
         service,
         move |request: Request<()>| guard.admit(request),
     );
+    // An answer that waits for more to send with it waits for 40 ms (tcp(7), TCP_NODELAY).
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     tracing::info!(%address, "serving");
     Server::builder()
         .tls_config(identity.into_tls())?
-        .tcp_nodelay(true)
         .http2_keepalive_interval(Some(std::time::Duration::from_secs(10)))
         .add_service(service)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop)
+        .serve_with_incoming_shutdown(incoming, stop)
         .await?;
     Ok(())
 }
