@@ -51,6 +51,16 @@ fn every_mistake_is_told_at_its_place_with_what_was_expected() {
 }
 
 #[test]
+fn the_experiment_in_the_readme_is_valid() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = fs::read_to_string(readme).expect("readable");
+    let (_, rest) = readme.split_once("```yaml\n").expect("an experiment");
+    let (text, _) = rest.split_once("```").expect("its end");
+    let loaded = experiment::load_source(Source { name: "README.md".into(), text: text.into() });
+    assert_eq!(loaded.map_err(|e| diagnostics::render(&e, false)).map(|l| l.len()), Ok(1));
+}
+
+#[test]
 fn every_example_is_valid() {
     let examples = files("../examples", "yaml");
     assert!(examples.len() >= 4, "{examples:?}");

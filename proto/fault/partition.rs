@@ -37,7 +37,12 @@ pub const INFO: KindInfo = KindInfo {
             help: "One way: packets from here to `to` are cut",
             form: FieldForm::Side,
         },
-        FieldInfo { name: "to", value: "SIDE", help: "See `from`", form: FieldForm::Side },
+        FieldInfo {
+            name: "to",
+            value: "SIDE",
+            help: "The other side of `from`",
+            form: FieldForm::Side,
+        },
         FieldInfo {
             name: "protocol",
             value: "any|tcp|udp|icmp",

@@ -79,8 +79,12 @@ async fn measure(entered: &Entered) {
         let effect = statuses[0].effect.clone().expect("an effect");
         assert_eq!(Proof::from_wire(effect.proof), Some(Proof::Proven), "{effect:?}");
         let reverting = Instant::now();
-        let statuses =
-            fleet.revert(&ids).await.remove(&node).expect("an answer").expect("reverted");
+        let statuses = fleet
+            .revert(&ids, Duration::from_secs(10))
+            .await
+            .remove(&node)
+            .expect("an answer")
+            .expect("reverted");
         let reverted = Instant::now();
         assert_eq!(State::from_wire(statuses[0].state), Some(State::Reverted));
         let mut note = |name, from: Instant, to: Instant| {

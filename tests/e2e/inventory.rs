@@ -45,6 +45,15 @@ fn others_see_halt_and_outlive_a_controller_that_is_killed() {
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("nothing is injected"), "{text}");
 
+    // Without the flag it is the sandbox that runs here, if it is the only one.
+    let (code, text) = run(&["ps"]);
+    if text.contains("sandboxes run here") {
+        assert_eq!(code, Some(2), "{text}");
+    } else {
+        assert_eq!(code, Some(0), "{text}");
+    }
+    assert!(text.contains(&path), "{text}");
+
     // A controller that is killed: its fault ends with the lease, without anybody's help.
     let inject = [
         "inject",

@@ -2,6 +2,7 @@
 //!
 //! One test at a time: they compare the whole machine before and after.
 
+mod answers;
 mod hostile;
 mod inventory;
 mod killed;

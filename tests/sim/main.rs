@@ -3,4 +3,5 @@
 
 mod fleet;
 mod house;
+mod verdict;
 mod wire;

@@ -11,7 +11,7 @@ use faultline_proto::{
     yaml::Source,
 };
 
-use super::{Exit, Output, PlaceArgs, RunRequest, connect, place, print, validate, wrong_usage};
+use super::{Exit, Output, PlaceArgs, RunRequest, place, print, run, validate, wrong_usage};
 use crate::experiment::{self, API_VERSION, FileError, KIND, LoadErrors};
 
 /// What the text that the flags come to is called in messages.
@@ -51,7 +51,7 @@ struct Common {
     print: bool,
     #[command(flatten)]
     place: PlaceArgs,
-    /// Write reports into this directory
+    /// Write the report of the run into this directory, as EXPERIMENT-RUN.json
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     report_dir: Option<PathBuf>,
 }
@@ -145,7 +145,7 @@ pub(super) fn main(args: InjectArgs, output: Output) -> anyhow::Result<Exit> {
     let Some(place) = args.common.place.choice() else {
         return Ok(wrong_usage("inject", place::NOWHERE));
     };
-    connect::run(RunRequest { experiments, place, output, report_dir: args.common.report_dir })
+    run::run(RunRequest { experiments, place, output, report_dir: args.common.report_dir })
 }
 
 /// An experiment that was made from flags.

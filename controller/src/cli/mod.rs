@@ -3,13 +3,16 @@
 //! It turns arguments into requests ([`RunRequest`] and its like) whose files are read and without
 //! mistakes. It does nothing that touches a system.
 
+mod agents;
 mod completions;
-mod connect;
+mod enter;
 mod exit;
 mod inject;
+mod keep;
 mod place;
 pub mod print;
 mod request;
+mod run;
 mod validate;
 
 pub use exit::Exit;
@@ -25,6 +28,7 @@ use faultline_proto::limits::REASON_BYTES_MAX;
 use crate::{
     experiment::{self, Loaded, SANDBOX_NODES_MAX, SandboxSpec},
     report::Output,
+    sandbox,
 };
 use place::PlaceArgs;
 
@@ -60,18 +64,22 @@ enum Command {
     #[command(after_help = "Examples:
   faultline run --sandbox examples/quickstart.yaml
   faultline run --sandbox 5 --report-dir reports a.yaml b.yaml
-  faultline run --inventory nodes.json a.yaml --output json")]
+  faultline run --inventory nodes.json a.yaml --output json
+
+JSON is the report of the run, or a list of reports where several experiments are given.")]
     Run {
         /// Experiments; `-` is standard input
         #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
         files: Vec<PathBuf>,
         #[command(flatten)]
         place: PlaceArgs,
-        /// Write reports into this directory
+        /// Write the report of each run into this directory, as EXPERIMENT-RUN.json
         #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
         report_dir: Option<PathBuf>,
     },
     /// Show who would be hit and how hard; touch nothing
+    #[command(after_help = "Example:
+  faultline plan --sandbox examples/partition.yaml")]
     Plan {
         /// Experiments; `-` is standard input
         #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -80,6 +88,9 @@ enum Command {
         place: PlaceArgs,
     },
     /// Check files; every mistake is shown with its place and what was expected
+    #[command(after_help = "Examples:
+  faultline validate experiments/*.yaml
+  faultline validate - < experiment.yaml")]
     Validate {
         /// Experiments; `-` is standard input
         #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -89,11 +100,16 @@ enum Command {
     #[command(subcommand, after_help = inject::AFTER_HELP)]
     Inject(inject::InjectArgs),
     /// Show what is injected right now, on every node, and until when
+    #[command(after_help = "Examples:
+  faultline ps
+  faultline ps --inventory nodes.json --output json")]
     Ps {
         #[command(flatten)]
         inventory: InventoryArgs,
     },
     /// Revert everything everywhere, and refuse new runs until `resume`
+    #[command(after_help = "Example:
+  faultline halt --reason \"the database is being repaired\"")]
     Halt {
         /// Why: shown to everybody whose run is refused
         #[arg(long, value_parser = reason)]
@@ -107,6 +123,10 @@ enum Command {
         inventory: InventoryArgs,
     },
     /// Build a sandbox and keep it until Ctrl-C; print where its inventory is
+    #[command(after_help = "Examples, the second and third in another terminal:
+  faultline sandbox --nodes 3
+  faultline inject partition --between name=echo-1 --between everything --for 1m --inventory FILE
+  faultline ps")]
     Sandbox {
         /// The experiment whose `sandbox` section is built
         #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -127,7 +147,7 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct InventoryArgs {
-    /// The pods and agents, as `faultline sandbox` writes them
+    /// The pods and agents, as `faultline sandbox` writes them [default: the sandbox that runs here]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     inventory: Option<PathBuf>,
 }
@@ -160,10 +180,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
             return if error.use_stderr() { Exit::Invalid } else { Exit::Held };
         }
     };
+    let output = cli.output;
     match dispatch(cli) {
         Ok(exit) => exit,
         Err(error) => {
-            print::error(&format!("{error:#}"));
+            print::failure(output, &format!("{error:#}"), Exit::Refused);
             Exit::Refused
         }
     }
@@ -176,22 +197,22 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Completions { shell } => return completions::main(shell, Cli::command()),
         Command::Run { files, place, report_dir } => place_and_files("run", place, &files, output)?
             .map(|(place, experiments)| {
-                connect::run(RunRequest { experiments, place, output, report_dir })
+                run::run(RunRequest { experiments, place, output, report_dir })
             }),
         Command::Plan { files, place } => place_and_files("plan", place, &files, output)?
-            .map(|(place, experiments)| connect::plan(PlanRequest { experiments, place, output })),
+            .map(|(place, experiments)| run::plan(PlanRequest { experiments, place, output })),
         Command::Inject(args) => return inject::main(args, output),
         Command::Ps { inventory } => {
-            inventory.required("ps").map(|inventory| connect::ps(PsRequest { inventory, output }))
+            inventory.find("ps").map(|inventory| agents::ps(&PsRequest { inventory, output }))
         }
         Command::Halt { reason, inventory } => inventory
-            .required("halt")
-            .map(|inventory| connect::halt(HaltRequest { inventory, reason, output })),
+            .find("halt")
+            .map(|inventory| agents::halt(&HaltRequest { inventory, reason, output })),
         Command::Resume { inventory } => inventory
-            .required("resume")
-            .map(|inventory| connect::resume(ResumeRequest { inventory, output })),
-        Command::Sandbox { file, nodes } => sandbox(file, nodes, output)?
-            .map(|sandbox| connect::sandbox(SandboxRequest { sandbox, output })),
+            .find("resume")
+            .map(|inventory| agents::resume(&ResumeRequest { inventory, output })),
+        Command::Sandbox { file, nodes } => sandbox_of(file, nodes, output)?
+            .map(|sandbox| keep::main(&SandboxRequest { sandbox, output })),
     };
     match result {
         Ok(done) => done,
@@ -213,10 +234,31 @@ fn wrong_usage(command: &str, message: &str) -> Exit {
 }
 
 impl InventoryArgs {
-    fn required(self, command: &'static str) -> Result<PathBuf, Stop> {
-        let message = "whose agents? Kubernetes comes in a later version: write `--inventory FILE`";
-        self.inventory.ok_or_else(|| Stop::Usage { command, message: message.into() })
+    /// The file that was named, or that of the one sandbox there is.
+    fn find(self, command: &'static str) -> Result<PathBuf, Stop> {
+        if let Some(file) = self.inventory {
+            return Ok(file);
+        }
+        let mut running = sandbox::running();
+        running.sort();
+        if let [only] = running.as_slice() {
+            print::err(&format!("of the sandbox that runs here: {}\n", only.display()));
+            return Ok(only.clone());
+        }
+        Err(Stop::Usage { command, message: whose_agents(&running) })
     }
+}
+
+/// What is said where it is not clear which sandbox is meant.
+fn whose_agents(running: &[PathBuf]) -> String {
+    if running.is_empty() {
+        return "whose agents? No sandbox of this user runs here, and Kubernetes comes in a later \
+                version: start one with `faultline sandbox`, or write `--inventory FILE`"
+            .into();
+    }
+    let each: Vec<String> =
+        running.iter().map(|file| format!("\n  --inventory {}", file.display())).collect();
+    format!("whose agents? {} sandboxes run here: write one of{}", running.len(), each.concat())
 }
 
 /// Files first: what is wrong with them is of more interest than where they were to be run.
@@ -230,13 +272,22 @@ fn place_and_files(
         Ok(experiments) => experiments,
         Err(errors) => return Ok(Err(Stop::Files(validate::refuse(&errors, output)?))),
     };
-    let place =
-        place.choice().ok_or_else(|| Stop::Usage { command, message: place::NOWHERE.into() });
-    Ok(place.map(|place| (place, experiments)))
+    let Some(place) = place.choice() else {
+        return Ok(Err(Stop::Usage { command, message: place::NOWHERE.into() }));
+    };
+    if let PlaceChoice::Sandbox { nodes } = place {
+        for loaded in &experiments {
+            if let Err(why) = SandboxSpec::resolve(loaded.experiment.sandbox.as_ref(), nodes) {
+                let message = format!("{}: {why}", loaded.source.name);
+                return Ok(Err(Stop::Usage { command, message }));
+            }
+        }
+    }
+    Ok(Ok((place, experiments)))
 }
 
 /// What `faultline sandbox` is to build.
-fn sandbox(
+fn sandbox_of(
     file: Option<PathBuf>,
     nodes: Option<u32>,
     output: Output,
@@ -263,6 +314,14 @@ fn sandbox(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_an_inventory_it_is_said_which_there_are() {
+        assert!(whose_agents(&[]).contains("No sandbox of this user runs here"));
+        let message = whose_agents(&["/a/inventory.json".into(), "/b/inventory.json".into()]);
+        assert!(message.contains("2 sandboxes run here"), "{message}");
+        assert!(message.ends_with("\n  --inventory /b/inventory.json"), "{message}");
+    }
 
     #[test]
     fn the_definition_of_the_command_line_is_sound() {

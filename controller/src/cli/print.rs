@@ -1,6 +1,10 @@
 //! Printing. Whoever reads may have gone away: a closed pipe is no reason to panic or to complain.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::{Exit, Output};
 
 /// Writes to standard output. A closed pipe counts as written: nobody wants to read on.
 ///
@@ -26,7 +30,24 @@ pub fn error(message: &str) {
     err(&format!("{style}error{style:#}: {message}\n"));
 }
 
-/// Whether standard error is a terminal on which progress can be drawn.
-pub fn is_interactive() -> bool {
-    io::stderr().is_terminal()
+/// Writes one JSON document to standard output.
+///
+/// # Errors
+/// When it cannot be written; a closed pipe counts as written.
+pub fn json(document: &impl Serialize) -> io::Result<()> {
+    out(&(serde_json::to_string_pretty(document)? + "\n"))
+}
+
+/// Says why a command ends here: to people on standard error, to programs as JSON on standard
+/// output, where they look.
+pub fn failure(output: Output, message: &str, exit: Exit) {
+    match output {
+        Output::Text => error(message),
+        Output::Json => {
+            let document = serde_json::json!({ "error": message, "exitCode": exit as u8 });
+            if json(&document).is_err() {
+                error(message);
+            }
+        }
+    }
 }

@@ -8,6 +8,7 @@ use super::{Exit, Output, print};
 use crate::{
     diagnostics::{self, Diagnostic},
     experiment::{self, LoadErrors, Loaded},
+    report::counted,
 };
 
 /// What was found, for programs.
@@ -49,10 +50,6 @@ impl Summary {
     }
 }
 
-fn counted(count: usize, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
-}
-
 pub(super) fn main(files: &[PathBuf], output: Output) -> anyhow::Result<Exit> {
     let loaded = match experiment::load(files) {
         Ok(loaded) => loaded,
@@ -67,7 +64,7 @@ pub(super) fn main(files: &[PathBuf], output: Output) -> anyhow::Result<Exit> {
         Output::Text => print::out(&lines(&loaded))?,
         Output::Json => {
             let experiments = loaded.iter().map(Summary::of).collect();
-            print_json(&Validation { valid: true, experiments, problems: Vec::new() })?;
+            print::json(&Validation { valid: true, experiments, problems: Vec::new() })?;
         }
     }
     Ok(Exit::Held)
@@ -84,15 +81,8 @@ pub(super) fn refuse(errors: &LoadErrors, output: Output) -> anyhow::Result<Exit
         Output::Json => {
             let experiments = errors.valid.iter().map(Summary::of).collect();
             let problems = diagnostics::list(errors);
-            print_json(&Validation { valid: false, experiments, problems })?;
+            print::json(&Validation { valid: false, experiments, problems })?;
         }
     }
     Ok(Exit::Invalid)
-}
-
-fn print_json(validation: &Validation) -> anyhow::Result<()> {
-    let mut text = serde_json::to_string_pretty(validation)?;
-    text.push('\n');
-    print::out(&text)?;
-    Ok(())
 }

@@ -168,11 +168,12 @@ fn decode_blast_radius(node: &Node, problems: &mut Problems) -> Option<BlastRadi
     Some(BlastRadius { max_targets, max_basis_points })
 }
 
-/// A seed for an experiment that names none. It need not be unpredictable, only new each time.
+/// A seed for an experiment that names none. It need not be unpredictable, only new each time; and
+/// it is short, for whoever types it, and for readers of JSON whose numbers end at 2^53.
 fn draw_seed() -> u64 {
-    getrandom::u64().unwrap_or_else(|_no_random_source| {
+    let seed = getrandom::u32().unwrap_or_else(|_no_random_source| {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let nanos = now.unwrap_or(Duration::ZERO).as_nanos();
-        u64::try_from(nanos & u128::from(u64::MAX)).unwrap_or(u64::MAX)
-    })
+        now.unwrap_or(Duration::ZERO).subsec_nanos()
+    });
+    seed.into()
 }

@@ -11,7 +11,10 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use self::inventory::Inventory;
-use crate::sandbox::{Sandbox, StepError};
+use crate::{
+    report::counted,
+    sandbox::{Sandbox, StepError},
+};
 
 /// A pod, as a place knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,7 +210,8 @@ impl Place {
 
     /// What it is, for a person: `a sandbox of 3 nodes and 4 pods`.
     pub fn describe(&self) -> String {
-        let counts = format!("{} nodes and {} pods", self.agents().len(), self.pods().len());
+        let (nodes, pods) = (self.agents().len(), self.pods().len());
+        let counts = format!("{} and {}", counted(nodes, "node"), counted(pods, "pod"));
         match self {
             Self::Sandbox(_) => format!("a sandbox of {counts}"),
             Self::Inventory(inventory) => {

@@ -9,6 +9,7 @@ use faultline_proto::{
     fault::{Expanded, Fault, Groups, Member, Scope},
     target::Target,
     units,
+    yaml::Span,
 };
 use serde::Serialize;
 use thiserror::Error;
@@ -30,6 +31,8 @@ pub enum PlanError {
         target: String,
         /// What was looked for, and what there is.
         why: String,
+        /// Where the selector is written.
+        span: Span,
     },
     /// A fault comes to nothing.
     #[error("`{kind}` cannot be done: {why}")]
@@ -49,6 +52,16 @@ pub enum PlanError {
         /// How much may be.
         limit: String,
     },
+}
+
+impl PlanError {
+    /// Where in the experiment it is written, if at one place.
+    pub fn span(&self) -> Option<Span> {
+        match self {
+            Self::Empty { span, .. } => Some(*span),
+            Self::Fault { .. } | Self::BlastRadius { .. } => None,
+        }
+    }
 }
 
 /// What is done to whom, in order.

@@ -31,7 +31,7 @@ pub fn select(
     let mut matched: Vec<usize> =
         (0..pods.len()).filter(|i| matches(selector, &pods[*i])).collect();
     matched.sort_by_key(|i| (&pods[*i].namespace, &pods[*i].name, &pods[*i].uid));
-    let empty = |why: String| PlanError::Empty { target: name.into(), why };
+    let empty = |why: String| PlanError::Empty { target: name.into(), why, span: selector.span };
     if matched.is_empty() {
         return Err(empty(why_nobody(selector, pods)));
     }

@@ -64,9 +64,12 @@ impl Samples {
         }
     }
 
-    /// The outcome of the attempt that ended last.
-    pub fn last(&self) -> Option<Sample> {
-        self.lock().ended.last().cloned()
+    /// The latest attempt that has ended: the one that began last, since one that began before it
+    /// and waited for its timeout says nothing new.
+    pub fn latest(&self) -> Option<Sample> {
+        let attempts = self.lock();
+        let recent = attempts.ended.iter().rev().take(CONCURRENT_MAX);
+        recent.max_by_key(|sample| sample.began).cloned()
     }
 
     fn begin(&self, began: Instant) {

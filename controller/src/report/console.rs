@@ -1,5 +1,5 @@
 //! What is said while a run goes on: lines of text for a person, with a live line below them on a
-//! terminal; with `--output json` nothing but the report at the end.
+//! terminal. With `--output json` nothing is said: the report at the end is everything.
 
 use std::{
     io::{IsTerminal, Write},
@@ -41,6 +41,8 @@ impl Console {
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
             live.set_style(style);
         }
+        // Nothing is drawn before there is something to say.
+        live.finish_and_clear();
         Self { output, live }
     }
 
@@ -63,6 +65,9 @@ impl Console {
     pub fn live(&self, text: String) {
         if !self.live.is_hidden() {
             self.live.set_message(text);
+            if self.live.is_finished() {
+                self.live.reset();
+            }
             self.live.tick();
         }
     }
@@ -72,26 +77,18 @@ impl Console {
         self.live.finish_and_clear();
     }
 
-    /// The end of a run.
+    /// The end of a run, for a person.
     pub fn report(&self, report: &Report) {
         self.quiet();
-        match self.output {
-            Output::Text => self.print(&text::summary(report)),
-            Output::Json => match serde_json::to_string_pretty(report) {
-                Ok(json) => self.print(&format!("{json}\n")),
-                Err(e) => self.print(&format!("{{\"error\": \"{e}\"}}\n")),
-            },
+        if self.output == Output::Text {
+            self.print(&text::summary(report));
         }
     }
 
-    /// What `faultline plan` came to.
+    /// What `faultline plan` came to, for a person.
     pub fn plan(&self, plan: &PlanReport) {
-        match self.output {
-            Output::Text => self.print(&plan.text()),
-            Output::Json => match serde_json::to_string_pretty(plan) {
-                Ok(json) => self.print(&format!("{json}\n")),
-                Err(e) => self.print(&format!("{{\"error\": \"{e}\"}}\n")),
-            },
+        if self.output == Output::Text {
+            self.print(&plan.text());
         }
     }
 
@@ -114,6 +111,11 @@ impl Drop for Console {
     fn drop(&mut self) {
         self.live.finish_and_clear();
     }
+}
+
+/// A number of things for a person: `1 node`, `3 nodes`.
+pub fn counted(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 /// A time for a person: `3.1 ms`, `5.02 s`.

@@ -1,4 +1,4 @@
-//! What a run came to: the data of `run.json` and of `--output json`, and how it is shown.
+//! What a run came to: the data of `--output json` and `--report-dir`, and how it is shown.
 //!
 //! Every time is a number of milliseconds, measured on a monotonic clock.
 
@@ -14,7 +14,7 @@ use std::{
 
 use serde::Serialize;
 
-pub use console::{Console, Output, time};
+pub use console::{Console, Output, counted, time};
 pub use plan::PlanReport;
 
 use crate::probe::{Downtime, Share};
@@ -134,7 +134,7 @@ pub struct InjectionReport {
     pub time_to_effect_ms: Option<f64>,
     /// From the injection to the proof that nothing is left.
     pub lasted_ms: Option<f64>,
-    /// From the order to revert (or what else ended it) to the proof that nothing is left.
+    /// From the order to revert to the proof that nothing is left; `null` if something else ended it.
     pub time_to_revert_ms: Option<f64>,
     /// Why it was taken back.
     pub revert_reason: Option<String>,
@@ -163,7 +163,7 @@ pub struct ProbeReport {
     /// From the first injection to the first failing attempt.
     pub time_to_detect_ms: Option<f64>,
     /// From the proof of the revert (of a fault that is over at once: from the injection) to the first
-    /// attempt that succeeded for good.
+    /// attempt that succeeded for good. `null` where nothing failed, or nothing was asked.
     pub time_to_recover_ms: Option<f64>,
     /// The same, and the time it had to stay well.
     pub time_to_stable_ms: Option<f64>,

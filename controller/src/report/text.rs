@@ -98,13 +98,19 @@ fn share(share: &ShareReport) -> String {
 
 fn verdict(out: &mut String, report: &Report) {
     let colour = |colour: AnsiColor| Style::new().fg_color(Some(colour.into())).bold();
+    let untouched = report.injections.is_empty();
     let (style, word) = match report.verdict {
+        // Nothing was looked at, so nothing can have held.
+        Verdict::Held if report.probes.is_empty() => (colour(AnsiColor::Green), "DONE"),
         Verdict::Held => (colour(AnsiColor::Green), "HELD"),
         Verdict::Deviated => (colour(AnsiColor::Red), "DEVIATED"),
-        Verdict::Refused if report.injections.is_empty() => {
+        Verdict::Refused if untouched => {
             (colour(AnsiColor::Yellow), "REFUSED, nothing was changed")
         }
-        Verdict::Refused => (colour(AnsiColor::Yellow), "NOT INJECTED, everything is reverted"),
+        Verdict::Refused => (colour(AnsiColor::Yellow), "REFUSED, everything is reverted"),
+        Verdict::Interrupted if untouched => {
+            (colour(AnsiColor::Yellow), "INTERRUPTED, nothing was changed")
+        }
         Verdict::Residue => (colour(AnsiColor::Red), "RESIDUE, a revert is not proven"),
         Verdict::Interrupted => (colour(AnsiColor::Yellow), "INTERRUPTED, everything is reverted"),
     };
@@ -113,7 +119,8 @@ fn verdict(out: &mut String, report: &Report) {
         line(out, &format!("  {hypothesis}"));
     }
     for reason in &report.reasons {
-        line(out, &format!("    - {reason}"));
+        // Some have lines of their own: the end of a log, say.
+        line(out, &format!("    - {}", reason.trim_end().replace('\n', "\n      ")));
     }
     for residue in &report.residue {
         line(out, &format!("    - left: {residue}"));

@@ -1,5 +1,5 @@
-//! One step of the method: prepare everywhere, commit at one instant, hold while leases are renewed,
-//! revert, and have the kernels say that nothing is left.
+//! One step of the method: prepare everywhere, commit at one instant, and hold while leases are
+//! renewed. The way back is in `revert`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,28 +12,23 @@ use faultline_proto::{
     fault::Hold,
     id::FaultId,
     pb,
-    status::{Proof, RevertReason, State},
+    status::{Proof, State},
 };
-use tokio::time;
 
 use super::{
-    Ended, LOOK_EVERY, Run, one_line, one_lines,
+    Ended, Run,
+    observe::{Doing, LOOK_EVERY},
+    one_lines,
     renew::Renewer,
-    tracked::{
-        Shared, Tracked, ended_otherwise, ends_at, ids_by_node, is_over, is_reverted, lock, proof,
-        reason, take_in, track,
-    },
+    tracked::{Shared, ends_at, ids_by_node, is_over, lock, proof, reason, take_in, track},
 };
 use crate::{
-    agents::{ANSWER_MAX, AgentError, ByNode, Fleet},
+    agents::{ByNode, Fleet},
     plan::{PlannedFault, PlannedInjection},
-    report::{InjectionReport, millis},
 };
 
 /// From Prepare to Commit, at most: what a deadline is later than the planned end.
 const COMMIT_SLACK: Duration = Duration::from_secs(5);
-/// How long after the end of its leases a node that cannot be reached is asked again.
-const REACH_AFTER_LEASE_MAX: Duration = Duration::from_secs(10);
 /// How long an agent may take to revert while other faults of the step go on, at least.
 const REVERT_ASIDE_MIN: Duration = Duration::from_millis(250);
 /// How long an agent may take to tell of its effects while they are looked for.
@@ -113,10 +108,11 @@ impl Run<'_> {
     async fn commit_and_hold(&mut self, tracked: &Shared) -> Result<(), Ended> {
         let ordered = Instant::now();
         self.times.injected.get_or_insert(ordered);
+        self.times.step_injected = Some(ordered);
         for item in lock(tracked).values_mut() {
             item.ordered = Some(ordered);
         }
-        self.times.ends_with_instant = lock(tracked).values().any(|t| t.hold == Hold::Instant);
+        self.times.ends_with_instant = lock(tracked).values().all(|t| t.hold == Hold::Instant);
         let answers = self.fleet.commit(&ids_by_node(tracked, |_| true)).await;
         let errors = take_in(tracked, answers);
         if !errors.is_empty() {
@@ -124,6 +120,7 @@ impl Run<'_> {
         }
         self.note_skew(tracked);
         let committed = self.committed(tracked).unwrap_or(ordered);
+        self.times.step_injected = Some(committed);
         self.times.injected =
             Some(self.times.injected.map_or(committed, |first| first.min(committed)));
         let mut told: BTreeSet<String> = BTreeSet::new();
@@ -151,7 +148,9 @@ impl Run<'_> {
             // An effect that is still looked for is asked about often; the rest costs nothing.
             let pending = lock(tracked).values().any(|t| proof(t) == Some(Proof::Pending));
             let look = if pending { LOOK_EVERY / 5 } else { LOOK_EVERY };
-            self.pause(left.min(look), "in effect").await?;
+            let over = lock(tracked).values().map(|t| ends_at(t, committed)).max();
+            let doing = Doing { what: "in effect", end: over.unwrap_or(next) };
+            self.pause(left.min(look), &doing).await?;
             if pending {
                 let limit = left.clamp(LOOK_EVERY, LIST_MAX);
                 let answers = self.fleet.list(limit).await;
@@ -226,194 +225,5 @@ impl Run<'_> {
             self.deviations.push(text);
         }
         Ok(())
-    }
-
-    /// Reverts some injections and waits for the proof: until `until`, or as long as a node that cannot
-    /// be reached may come back in.
-    async fn revert(&mut self, tracked: &Shared, ids: &BTreeSet<String>, until: Option<Instant>) {
-        let now = Instant::now();
-        for item in lock(tracked).values_mut().filter(|t| ids.contains(&t.id)) {
-            item.revert_asked.get_or_insert(now);
-        }
-        let wanted = |t: &Tracked| ids.contains(&t.id) && !is_reverted(t);
-        let mut latest = now + REACH_AFTER_LEASE_MAX;
-        loop {
-            let asked = ids_by_node(tracked, wanted);
-            if asked.is_empty() {
-                break;
-            }
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            let limit = left.map_or(ANSWER_MAX, |left| left.min(ANSWER_MAX));
-            let errors = take_in(tracked, self.fleet.revert(&asked, limit).await);
-            let unreachable: Vec<&AgentError> =
-                errors.iter().filter(|e| matches!(e, AgentError::Unreachable { .. })).collect();
-            if unreachable.is_empty() || until.is_some() {
-                break;
-            }
-            // Its leases end without us; afterwards its agent may be back and can be asked.
-            for error in &unreachable {
-                self.console.warn("revert", &one_line(*error));
-                if let Some(end) = self.lease_end(tracked, error.node()) {
-                    latest = latest.max(end + REACH_AFTER_LEASE_MAX);
-                }
-            }
-            if Instant::now() >= latest {
-                break;
-            }
-            time::sleep(Duration::from_millis(250)).await;
-        }
-        let mut otherwise = Vec::new();
-        for item in lock(tracked).values_mut().filter(|t| ids.contains(&t.id)) {
-            if is_reverted(item) && !item.end_told {
-                item.end_told = true;
-                otherwise.extend(ended_otherwise(item));
-            }
-            if is_reverted(item) && !item.revert_told {
-                item.revert_told = true;
-                let took = self.time_to_revert(item);
-                let took =
-                    took.map_or(String::new(), |d| format!(" in {}", crate::report::time(d)));
-                self.console
-                    .say("revert", &format!("{}: proven{took}, nothing is left", item.target));
-            }
-        }
-        for text in otherwise {
-            self.console.warn("end", &text);
-            self.deviations.push(text);
-        }
-        let reverted = lock(tracked).values().filter_map(|t| self.reverted_at(t)).max();
-        let instant = self.times.ends_with_instant;
-        self.times.recover_from = if instant {
-            self.times.injected
-        } else {
-            reverted.or(self.times.recover_from).or(Some(now))
-        };
-    }
-
-    /// Puts the injections of a step into the report, and what is left of them.
-    fn finish_step(&mut self, tracked: &Shared) {
-        let items: Vec<Tracked> = lock(tracked).values().cloned().collect();
-        for item in items {
-            if !is_reverted(&item) {
-                let left = item.status.as_ref().map(|s| s.residue.join("; ")).unwrap_or_default();
-                let left = if left.is_empty() {
-                    let lease = self.lease_end(tracked, &item.node);
-                    let ends = lease.map_or(String::new(), |end| {
-                        let left = end.saturating_duration_since(Instant::now());
-                        format!(" (its lease ends in {})", crate::report::time(left))
-                    });
-                    format!("its agent did not say that it is reverted{ends}")
-                } else {
-                    left
-                };
-                self.residue
-                    .push(format!("{} of {} on {}: {left}", item.kind, item.target, item.node));
-            }
-            let report = self.report_of(&item);
-            self.injections.push(report);
-        }
-    }
-
-    fn report_of(&self, item: &Tracked) -> InjectionReport {
-        let status = item.status.clone().unwrap_or_default();
-        let committed = self.here(&item.node, status.committed_boottime_ns);
-        let reverted = self.here(&item.node, status.reverted_boottime_ns);
-        let lasted = committed.zip(reverted).map(|(from, to)| to.saturating_duration_since(from));
-        let name = |text: String| text.to_lowercase();
-        InjectionReport {
-            fault_id: item.id.clone(),
-            kind: item.kind.into(),
-            node: item.node.clone(),
-            target: item.target.clone(),
-            plan: item.plan.clone(),
-            state: State::from_wire(status.state)
-                .map_or("unknown".into(), |s| name(format!("{s:?}"))),
-            effect: proof(item).map_or("unknown".into(), |p| name(format!("{p:?}"))),
-            evidence: status.effect.clone().unwrap_or_default().evidence,
-            time_to_effect_ms: self.time_to_effect(item).map(millis),
-            lasted_ms: lasted.filter(|_| item.hold == Hold::Lasts).map(millis),
-            time_to_revert_ms: self.time_to_revert(item).map(millis),
-            revert_reason: RevertReason::from_wire(status.revert_reason)
-                .map(|_| reason(status.revert_reason)),
-            residue: status.residue,
-            changed_by_others: status.changed_by_others,
-            failure: Some(status.failure).filter(|f| !f.is_empty()),
-        }
-    }
-
-    /// Asks every agent of the run once more whether anything of it is left.
-    pub(super) async fn make_sure(&mut self) {
-        let answers = self.fleet.revert_run(self.id).await;
-        for (node, answer) in answers {
-            match answer {
-                Ok(statuses) => {
-                    for status in statuses.iter().filter(|s| !s.residue.is_empty()) {
-                        let text =
-                            format!("{} on {node}: {}", status.kind, status.residue.join("; "));
-                        if !self
-                            .residue
-                            .iter()
-                            .any(|known| known.contains(&status.residue.join("; ")))
-                        {
-                            self.residue.push(text);
-                        }
-                    }
-                }
-                Err(e)
-                    if self.injections.iter().any(|i| i.node == node && i.state != "reverted") =>
-                {
-                    self.residue.push(one_line(&e));
-                }
-                // It has proven that nothing is left, and need not say so twice.
-                Err(e) => self.console.warn("revert", &one_line(&e)),
-            }
-        }
-    }
-
-    fn note_skew(&mut self, tracked: &Shared) {
-        let times: Vec<Instant> = lock(tracked)
-            .values()
-            .filter_map(|t| self.here(&t.node, t.status.as_ref()?.committed_boottime_ns))
-            .collect();
-        if let (Some(first), Some(last), true) =
-            (times.iter().min(), times.iter().max(), times.len() > 1)
-        {
-            let skew = *last - *first;
-            self.commit_skew = Some(self.commit_skew.map_or(skew, |known| known.max(skew)));
-        }
-    }
-
-    fn committed(&self, tracked: &Shared) -> Option<Instant> {
-        let items = lock(tracked);
-        let times = items
-            .values()
-            .filter_map(|t| self.here(&t.node, t.status.as_ref()?.committed_boottime_ns));
-        times.min()
-    }
-
-    fn lease_end(&self, tracked: &Shared, node: &str) -> Option<Instant> {
-        let items = lock(tracked);
-        let of_node = items.values().filter(|t| t.node == node);
-        of_node.filter_map(|t| self.here(node, t.status.as_ref()?.lease_end_boottime_ns)).max()
-    }
-
-    fn reverted_at(&self, item: &Tracked) -> Option<Instant> {
-        self.here(&item.node, item.status.as_ref()?.reverted_boottime_ns)
-    }
-
-    fn time_to_effect(&self, item: &Tracked) -> Option<Duration> {
-        let effect = item.status.as_ref()?.effect.as_ref()?;
-        let proven = self.here(&item.node, effect.proven_boottime_ns)?;
-        Some(proven.saturating_duration_since(item.ordered?))
-    }
-
-    fn time_to_revert(&self, item: &Tracked) -> Option<Duration> {
-        Some(self.reverted_at(item)?.saturating_duration_since(item.revert_asked?))
-    }
-
-    /// A time of a node's clock, here; `None` for 0, which means that it has not come.
-    fn here(&self, node: &str, boottime_ns: u64) -> Option<Instant> {
-        let clock = self.fleet.get(node)?.clock();
-        (boottime_ns > 0).then(|| clock.to_here(BootTime::from_nanos(boottime_ns)))
     }
 }

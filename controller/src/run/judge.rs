@@ -10,9 +10,9 @@ use faultline_proto::units;
 
 use super::{Ended, Run};
 use crate::{
-    experiment::{Comparison, Tolerance},
+    experiment::{Comparison, Recovery, Tolerance},
     probe::{self, Running, Sample, Share},
-    report::{ProbeReport, ShareReport, Verdict, millis},
+    report::{ProbeReport, ShareReport, Verdict, millis, time},
 };
 
 impl Run<'_> {
@@ -64,24 +64,14 @@ impl Run<'_> {
             Some(recovered - from)
         });
         if complete && let Some(recovery) = probe.recovery {
-            let limit = units::duration(recovery.within);
-            let name = &probe.name;
-            match recovered {
-                Some(after) if after <= recovery.within => {}
-                Some(after) => reasons.push(format!(
-                    "probe `{name}` recovered after {}, and {limit} is asked",
-                    units::duration(after)
-                )),
-                None => reasons.push(format!(
-                    "probe `{name}` was not well for {} within {limit} after the revert",
-                    units::duration(recovery.stable_for)
-                )),
-            }
+            reasons.extend(late(&probe.name, recovered, recovery, &samples));
         }
-        let stable_for = probe.recovery.map_or(Duration::ZERO, |r| r.stable_for);
         let detected = times
             .injected
             .and_then(|injected| Some(probe::first_failure_after(&samples, injected)? - injected));
+        // What never failed had nothing to recover from.
+        let recovered = recovered.filter(|_| detected.is_some());
+        let stable_for = probe.recovery.map_or(Duration::ZERO, |r| r.stable_for);
         ProbeReport {
             name: probe.name.clone(),
             every_ms: millis(probe.every),
@@ -113,6 +103,31 @@ fn deviation(name: &str, share: Share, tolerance: Tolerance, samples: &[Sample])
         None => Some(format!(
             "inconclusive: no attempt of probe `{name}` began during the fault, and {asked} is asked"
         )),
+    }
+}
+
+/// What is to be said of a recovery that took too long, or did not come.
+fn late(
+    name: &str,
+    recovered: Option<Duration>,
+    recovery: Recovery,
+    samples: &[Sample],
+) -> Option<String> {
+    let limit = units::duration(recovery.within);
+    match recovered {
+        Some(after) if after <= recovery.within => None,
+        Some(after) => Some(format!(
+            "probe `{name}` recovered {} after the fault, and {limit} is asked",
+            time(after)
+        )),
+        None => {
+            let stable_for = units::duration(recovery.stable_for);
+            let failure = samples.iter().rev().find_map(|sample| sample.failure.as_deref());
+            let failure = failure.map(|f| format!(" (its last failure: {f})")).unwrap_or_default();
+            Some(format!(
+                "probe `{name}` did not recover within {limit} after the fault, and stay well for {stable_for}{failure}"
+            ))
+        }
     }
 }
 

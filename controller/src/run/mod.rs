@@ -12,17 +12,18 @@
 mod inject;
 mod interrupt;
 mod judge;
+mod measured;
+mod observe;
 mod renew;
+mod revert;
 mod tracked;
 
 use std::{
-    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use faultline_proto::{id::RunId, units};
-use tokio::time;
 
 pub use interrupt::Interrupt;
 
@@ -31,18 +32,9 @@ use crate::{
     experiment::{Experiment, ProbeKind},
     place::Place,
     plan::{Plan, PlanError, PlannedStep},
-    probe::{self, Running, Sample},
-    report::{Console, InjectionReport, Report, SCHEMA_VERSION, Verdict},
+    probe::{self, Running},
+    report::{Console, InjectionReport, Report, SCHEMA_VERSION, Verdict, millis},
 };
-
-/// The shortest look at the steady state.
-const STEADY_MIN: Duration = Duration::from_secs(1);
-/// The longest.
-const STEADY_MAX: Duration = Duration::from_secs(30);
-/// Attempts of the slowest probe that the look at the steady state should see.
-const STEADY_ATTEMPTS: u32 = 10;
-/// How often the live line is drawn and waits look around.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Why a run ended before its method did.
 #[derive(Debug)]
@@ -78,11 +70,13 @@ struct Times {
     steady_to: Option<Instant>,
     /// The first injection.
     injected: Option<Instant>,
+    /// The injection of the step that was begun last.
+    step_injected: Option<Instant>,
     /// The last step ended: everything that lasts was told to revert.
     method_end: Option<Instant>,
     /// From here on the system has to recover.
     recover_from: Option<Instant>,
-    /// The last fault was over at once, and acts on in what has to recover from it.
+    /// Every fault of that step is over at once, and acts on in what has to recover from it.
     ends_with_instant: bool,
 }
 
@@ -114,6 +108,7 @@ pub async fn run(
         times: Times::default(),
     };
     let ended = run.phases(place).await.err();
+    console.quiet();
     // Whatever happened: nothing of this run is to stay, and the kernels are asked.
     run.make_sure().await;
     run.settle_probes().await;
@@ -126,13 +121,36 @@ pub async fn run(
         seed: experiment.seed,
         place: place.describe(),
         started_unix_seconds: unix,
-        duration_ms: crate::report::millis(began.elapsed()),
+        duration_ms: millis(began.elapsed()),
         verdict,
         reasons,
         injections: std::mem::take(&mut run.injections),
-        commit_skew_ms: run.commit_skew.map(crate::report::millis),
+        commit_skew_ms: run.commit_skew.map(millis),
         probes,
         residue: std::mem::take(&mut run.residue),
+        exit_code: verdict.exit_code(),
+    }
+}
+
+/// The report of an experiment that could not be begun.
+pub fn refused(experiment: &Experiment, place: &str, reason: String) -> Report {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let verdict = Verdict::Refused;
+    Report {
+        schema_version: SCHEMA_VERSION,
+        experiment: experiment.name.clone(),
+        hypothesis: experiment.hypothesis.clone(),
+        run_id: RunId::random().unwrap_or(RunId::from_bits(unix)).to_string(),
+        seed: experiment.seed,
+        place: place.into(),
+        started_unix_seconds: unix,
+        duration_ms: 0.0,
+        verdict,
+        reasons: vec![reason],
+        injections: Vec::new(),
+        commit_skew_ms: None,
+        probes: Vec::new(),
+        residue: Vec::new(),
         exit_code: verdict.exit_code(),
     }
 }
@@ -186,7 +204,7 @@ impl Run<'_> {
             match step {
                 PlannedStep::Wait(duration) => {
                     self.console.say("wait", &units::duration(*duration).to_string());
-                    self.pause(*duration, "waiting").await?;
+                    self.wait(*duration, "waiting").await?;
                 }
                 PlannedStep::Inject(faults) => self.inject_step(faults).await?,
             }
@@ -235,114 +253,6 @@ impl Run<'_> {
             self.probes.push(Running::start(probe.clone(), target));
         }
         Ok(())
-    }
-
-    /// Looks at the system before anything is done to it: one that is not well is not experimented on.
-    async fn steady_state(&mut self) -> Result<(), Ended> {
-        if self.probes.is_empty() {
-            return Ok(());
-        }
-        let slowest = self.experiment.probes.iter().map(|p| p.every).max().unwrap_or_default();
-        let window = (slowest * STEADY_ATTEMPTS).clamp(STEADY_MIN, STEADY_MAX);
-        let from = Instant::now();
-        self.times.steady_from = Some(from);
-        self.pause(window, "looking at the steady state").await?;
-        let to = Instant::now();
-        self.times.steady_to = Some(to);
-        let mut unsteady = Vec::new();
-        for running in &self.probes {
-            running.samples.settle(to).await;
-            let samples = running.samples.snapshot();
-            let share = probe::share(&samples, from, to);
-            let Some(tolerance) = running.probe.steady else { continue };
-            if share.meets(tolerance) != Some(true) {
-                let failure = samples.iter().rev().find_map(|s: &Sample| s.failure.clone());
-                unsteady.push(format!(
-                    "not steady: probe `{}` succeeded {} of {} times, and {} is asked{}",
-                    running.probe.name,
-                    share.successes,
-                    share.attempts,
-                    judge::bound(tolerance),
-                    failure.map(|f| format!(" ({f})")).unwrap_or_default()
-                ));
-            }
-        }
-        if !unsteady.is_empty() {
-            return Err(Ended::Refused(unsteady));
-        }
-        let text = format!("{} probes, {}", self.probes.len(), units::duration(window));
-        self.console.say("steady", &text);
-        Ok(())
-    }
-
-    /// Waits until every probe that has to is well again for as long as it must be, or time is up.
-    async fn recovery(&mut self) -> Result<(), Ended> {
-        let Some(from) = self.times.recover_from else { return Ok(()) };
-        let waits = self.probes.iter().filter_map(|running| {
-            let recovery = running.probe.recovery?;
-            Some((running.samples.clone(), recovery, from + recovery.within + recovery.stable_for))
-        });
-        let mut waits: Vec<_> = waits.collect();
-        // An attempt that began at the last moment has its timeout to end in.
-        let grace = self.experiment.probes.iter().map(|p| p.timeout + p.every).max();
-        let grace = grace.unwrap_or_default();
-        while !waits.is_empty() {
-            self.pause(LOOK_EVERY / 2, "waiting for recovery").await?;
-            let now = Instant::now();
-            waits.retain(|(samples, recovery, latest)| {
-                let settled = samples.settled_until();
-                let recovered = probe::recovered_at(&samples.snapshot(), from, settled, *recovery);
-                recovered.is_none() && now < *latest + grace
-            });
-        }
-        Ok(())
-    }
-
-    /// Sleeps, with the live line; ends early when interrupted.
-    async fn pause(&self, duration: Duration, doing: &str) -> Result<(), Ended> {
-        let end = Instant::now() + duration;
-        loop {
-            if self.interrupt.is_set() {
-                return Err(Ended::Interrupted);
-            }
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
-            self.console.live(format!(
-                "{doing}: {:.1} s left{}",
-                left.as_secs_f64(),
-                self.probe_line()
-            ));
-            tokio::select! {
-                () = time::sleep(left.min(LOOK_EVERY)) => {}
-                () = self.interrupt.wait() => {}
-            }
-        }
-    }
-
-    /// How each probe's latest attempt ended, for the live line.
-    fn probe_line(&self) -> String {
-        let states: BTreeMap<&str, &str> = self
-            .probes
-            .iter()
-            .filter_map(|running| {
-                let well = running.samples.last()?.failure.is_none();
-                Some((running.probe.name.as_str(), if well { "ok" } else { "FAILING" }))
-            })
-            .collect();
-        let states: Vec<String> =
-            states.iter().map(|(name, state)| format!("  {name}: {state}")).collect();
-        states.concat()
-    }
-
-    /// Waits for the attempts that are under way, so that none is judged before its end.
-    async fn settle_probes(&self) {
-        let now = Instant::now();
-        for running in &self.probes {
-            // Attempts end by their timeout.
-            drop(time::timeout(running.probe.timeout * 2, running.samples.settle(now)).await);
-        }
     }
 }
 

@@ -59,6 +59,8 @@ fn run(args: &[OsString], report: &mut Option<File>) -> Result<(), StepError> {
         root.join(&format!("{}/{id}", pod::cgroup(&plan, &pod)))?;
     }
     let Some(command) = &pod.command else {
+        // Otherwise it would be called after the file it was started from, which is `exe`.
+        nix::sys::prctl::set_name(c"echo").step(|| "name the process".into())?;
         return children::runtime()?.block_on(async {
             let echo = echo::Echo::bind(&pod.name, plan.ipv6).await?;
             // Listening is running: the pipe's last writing end closes.

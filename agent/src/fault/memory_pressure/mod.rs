@@ -109,8 +109,10 @@ impl MemoryPressurePlan {
         }
         let own = process::own_lineage();
         if cgroup_dir::pids(dir).iter().any(|pid| own.contains(pid)) {
-            let what = format!("the control group of {}, which this agent is in,", target.target);
-            return Err(Refusal::Protected { what });
+            return Err(Refusal::NotPossible(format!(
+                "{} has no control group of its own: it is in this agent's, as in a sandbox without root",
+                target.target
+            )));
         }
         let figures = Figures {
             usage: cgroup.usage()?,

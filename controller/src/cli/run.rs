@@ -1,0 +1,238 @@
+//! `faultline run`, `plan` and what `inject` comes to: one experiment after the other, each in a
+//! place that is left as it was found.
+
+use std::{fs, path::Path, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use faultline_proto::yaml::Problem;
+use serde::Serialize;
+
+use super::{
+    Exit, Output, PlanRequest, RunRequest,
+    enter::{Entry, build, inside, take_down},
+    print,
+};
+use crate::{
+    diagnostics,
+    experiment::{Loaded, SandboxSpec},
+    place::Place,
+    plan::Plan,
+    report::{Console, PlanReport, Report, Verdict},
+    run::{self, Interrupt},
+    sandbox::{Entered, Sandbox},
+};
+
+pub(super) fn run(request: RunRequest) -> anyhow::Result<Exit> {
+    let RunRequest { experiments, place, output, report_dir } = request;
+    let report_dir = report_dir.as_deref();
+    // A run whose report has nowhere to go is better not begun.
+    if let Some(dir) = report_dir
+        && let Err(error) = fs::create_dir_all(dir)
+    {
+        print::failure(output, &format!("cannot make {}: {error}", dir.display()), Exit::Invalid);
+        return Ok(Exit::Invalid);
+    }
+    inside(place, output, async |mut entry| {
+        let interrupt = Interrupt::listen().context("cannot listen for Ctrl-C")?;
+        let console = Console::new(output);
+        let mut exit = Exit::Held;
+        let mut reports = Vec::new();
+        for loaded in &experiments {
+            let (report, next) = run_one(loaded, entry, &console, &interrupt, report_dir).await;
+            entry = next;
+            exit = exit.worse(report.verdict.into());
+            reports.push(report);
+            if interrupt.is_set() {
+                break;
+            }
+        }
+        if output == Output::Json {
+            print_all(&reports, experiments.len())?;
+        }
+        Ok(exit)
+    })
+}
+
+/// Runs one experiment in its place; a sandbox is built for it and taken down after it.
+async fn run_one(
+    loaded: &Loaded,
+    entry: Entry,
+    console: &Console,
+    interrupt: &Interrupt,
+    report_dir: Option<&Path>,
+) -> (Report, Entry) {
+    let (report, entry) = match entry {
+        Entry::Inventory(inventory) => {
+            let (report, place) =
+                run_in(loaded, Place::Inventory(inventory), console, interrupt).await;
+            let Place::Inventory(inventory) = place else { unreachable!("it was made of one") };
+            (report, Entry::Inventory(inventory))
+        }
+        Entry::Sandbox { entered, nodes } => {
+            let report = match sandbox_for(loaded, nodes, &entered, console).await {
+                Ok(sandbox) => {
+                    let place = Place::Sandbox(sandbox);
+                    let (mut report, place) = run_in(loaded, place, console, interrupt).await;
+                    let left = leave(place, console).await;
+                    report.add_residue(left);
+                    report
+                }
+                Err(error) => run::refused(&loaded.experiment, "a sandbox", format!("{error:#}")),
+            };
+            (report, Entry::Sandbox { entered, nodes })
+        }
+    };
+    console.report(&report);
+    if let Some(dir) = report_dir {
+        match report.write(dir) {
+            Ok(file) => console.say("report", &file.display().to_string()),
+            // What the run came to has been said, and is the more important thing to return.
+            Err(error) => print::error(&format!("no report in {}: {error}", dir.display())),
+        }
+    }
+    (report, entry)
+}
+
+async fn run_in(
+    loaded: &Loaded,
+    place: Place,
+    console: &Console,
+    interrupt: &Interrupt,
+) -> (Report, Place) {
+    show_nobody(loaded, &place, console);
+    let place = Arc::new(place);
+    let report = run::run(&loaded.experiment, &place, console, interrupt).await;
+    (report, reclaim(place).await)
+}
+
+/// The place again, once the last attempt of a probe has let go of it.
+async fn reclaim(mut place: Arc<Place>) -> Place {
+    loop {
+        match Arc::try_unwrap(place) {
+            Ok(place) => return place,
+            Err(shared) => place = shared,
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn sandbox_for(
+    loaded: &Loaded,
+    nodes: Option<u32>,
+    entered: &Entered,
+    console: &Console,
+) -> anyhow::Result<Sandbox> {
+    let spec = SandboxSpec::resolve(loaded.experiment.sandbox.as_ref(), nodes)
+        .map_err(anyhow::Error::msg)?;
+    build(entered, &spec, console).await
+}
+
+/// Takes a sandbox down. Returns what is left of it.
+async fn leave(place: Place, console: &Console) -> Vec<String> {
+    match place {
+        Place::Sandbox(sandbox) => take_down(sandbox, console).await,
+        Place::Inventory(_) => Vec::new(),
+    }
+}
+
+/// Shows a target that is nobody where the file says who it should be. What follows refuses it.
+fn show_nobody(loaded: &Loaded, place: &Place, console: &Console) {
+    if console.output() == Output::Text
+        && let Err(error) = Plan::new(&loaded.experiment, &place.pods())
+        && let Some(span) = error.span()
+    {
+        let problem = Problem { span, message: error.to_string(), expected: None, help: None };
+        print::err(&diagnostics::render_one(&loaded.source, &problem, true));
+    }
+}
+
+pub(super) fn plan(request: PlanRequest) -> anyhow::Result<Exit> {
+    let PlanRequest { experiments, place, output } = request;
+    inside(place, output, async |mut entry| {
+        let interrupt = Interrupt::listen().context("cannot listen for Ctrl-C")?;
+        let console = Console::new(output);
+        let mut exit = Exit::Held;
+        let mut reports = Vec::new();
+        for loaded in &experiments {
+            let (report, next, left) = plan_one(loaded, entry, &console, &interrupt).await?;
+            entry = next;
+            for residue in &left {
+                print::error(&format!("left of the sandbox: {residue}"));
+                exit = exit.worse(Exit::Residue);
+            }
+            if !report.refused.is_empty() {
+                exit = exit.worse(Exit::Refused);
+            }
+            console.plan(&report);
+            reports.push(report);
+            if interrupt.is_set() {
+                exit = exit.worse(Exit::Interrupted);
+                break;
+            }
+        }
+        if output == Output::Json {
+            print_all(&reports, experiments.len())?;
+        }
+        Ok(exit)
+    })
+}
+
+/// Plans one experiment in its place. Returns the plan, the place, and what is left of its sandbox.
+async fn plan_one(
+    loaded: &Loaded,
+    entry: Entry,
+    console: &Console,
+    interrupt: &Interrupt,
+) -> anyhow::Result<(PlanReport, Entry, Vec<String>)> {
+    Ok(match entry {
+        Entry::Inventory(inventory) => {
+            let place = Place::Inventory(inventory);
+            let report = plan_in(loaded, &place, console, interrupt).await;
+            let Place::Inventory(inventory) = place else { unreachable!("it was made of one") };
+            (report, Entry::Inventory(inventory), Vec::new())
+        }
+        Entry::Sandbox { entered, nodes } => {
+            let place = Place::Sandbox(sandbox_for(loaded, nodes, &entered, console).await?);
+            let report = plan_in(loaded, &place, console, interrupt).await;
+            let left = leave(place, console).await;
+            (report, Entry::Sandbox { entered, nodes }, left)
+        }
+    })
+}
+
+async fn plan_in(
+    loaded: &Loaded,
+    place: &Place,
+    console: &Console,
+    interrupt: &Interrupt,
+) -> PlanReport {
+    show_nobody(loaded, place, console);
+    let experiment = &loaded.experiment;
+    let pods = place.pods();
+    let planned = tokio::select! {
+        planned = run::dry_run(experiment, place) => planned,
+        () = interrupt.wait() => Err(vec!["interrupted".into()]),
+    };
+    PlanReport::new(&experiment.name, experiment.seed, &pods, planned)
+}
+
+/// The report of the one experiment that was given, or a list of those of several.
+fn print_all<T: Serialize>(reports: &[T], experiments: usize) -> anyhow::Result<()> {
+    match reports {
+        [only] if experiments == 1 => print::json(only)?,
+        all => print::json(&all)?,
+    }
+    Ok(())
+}
+
+impl From<Verdict> for Exit {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Held => Self::Held,
+            Verdict::Deviated => Self::Deviated,
+            Verdict::Refused => Self::Refused,
+            Verdict::Residue => Self::Residue,
+            Verdict::Interrupted => Self::Interrupted,
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Waiting, and looking at the system meanwhile: before anything is done to it, while it is done, and
+//! until it is well again.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use faultline_proto::units;
+use tokio::time;
+
+use super::{Ended, Run, judge};
+use crate::{
+    probe::{self, Sample},
+    report::counted,
+};
+
+/// The shortest look at the steady state.
+const STEADY_MIN: Duration = Duration::from_secs(1);
+/// The longest.
+const STEADY_MAX: Duration = Duration::from_secs(30);
+/// Attempts of the slowest probe that the look at the steady state should see.
+const STEADY_ATTEMPTS: u32 = 10;
+/// How often the live line is drawn and waits look around.
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What the live line says while time passes.
+pub(super) struct Doing<'a> {
+    pub(super) what: &'a str,
+    /// When that will be over, or given up.
+    pub(super) end: Instant,
+}
+
+impl Run<'_> {
+    /// Looks at the system before anything is done to it: one that is not well is not experimented on.
+    pub(super) async fn steady_state(&mut self) -> Result<(), Ended> {
+        if self.probes.is_empty() {
+            return Ok(());
+        }
+        let slowest = self.experiment.probes.iter().map(|p| p.every).max().unwrap_or_default();
+        let window = (slowest * STEADY_ATTEMPTS).clamp(STEADY_MIN, STEADY_MAX);
+        let from = Instant::now();
+        self.times.steady_from = Some(from);
+        self.wait(window, "looking at the steady state").await?;
+        let to = Instant::now();
+        self.times.steady_to = Some(to);
+        let mut unsteady = Vec::new();
+        for running in &self.probes {
+            running.samples.settle(to).await;
+            let samples = running.samples.snapshot();
+            let share = probe::share(&samples, from, to);
+            let Some(tolerance) = running.probe.steady else { continue };
+            if share.meets(tolerance) != Some(true) {
+                let failure = samples.iter().rev().find_map(|s: &Sample| s.failure.clone());
+                unsteady.push(format!(
+                    "not steady: probe `{}` succeeded {} of {} times, and {} is asked{}",
+                    running.probe.name,
+                    share.successes,
+                    share.attempts,
+                    judge::bound(tolerance),
+                    failure.map(|f| format!(" ({f})")).unwrap_or_default()
+                ));
+            }
+        }
+        if !unsteady.is_empty() {
+            return Err(Ended::Refused(unsteady));
+        }
+        let probes = counted(self.probes.len(), "probe");
+        self.console.say("steady", &format!("{probes} for {}", units::duration(window)));
+        Ok(())
+    }
+
+    /// Waits until every probe that has to is well again for as long as it must be, or time is up.
+    pub(super) async fn recovery(&mut self) -> Result<(), Ended> {
+        let Some(from) = self.times.recover_from else { return Ok(()) };
+        let waits = self.probes.iter().filter_map(|running| {
+            let recovery = running.probe.recovery?;
+            Some((running.samples.clone(), recovery, from + recovery.within + recovery.stable_for))
+        });
+        let mut waits: Vec<_> = waits.collect();
+        // An attempt that began at the last moment has its timeout to end in.
+        let grace = self.experiment.probes.iter().map(|p| p.timeout + p.every).max();
+        let grace = grace.unwrap_or_default();
+        let end = waits.iter().map(|(_, _, latest)| *latest).max().unwrap_or(from);
+        while !waits.is_empty() {
+            self.pause(LOOK_EVERY / 2, &Doing { what: "waiting for recovery", end }).await?;
+            let now = Instant::now();
+            waits.retain(|(samples, recovery, latest)| {
+                let settled = samples.settled_until();
+                let recovered = probe::recovered_at(&samples.snapshot(), from, settled, *recovery);
+                recovered.is_none() && now < *latest + grace
+            });
+        }
+        Ok(())
+    }
+
+    /// Sleeps, with a live line that says how long all of it takes.
+    pub(super) async fn wait(&self, duration: Duration, what: &str) -> Result<(), Ended> {
+        self.pause(duration, &Doing { what, end: Instant::now() + duration }).await
+    }
+
+    /// Sleeps, with the live line; ends early when interrupted.
+    pub(super) async fn pause(&self, duration: Duration, doing: &Doing<'_>) -> Result<(), Ended> {
+        let end = Instant::now() + duration;
+        loop {
+            if self.interrupt.is_set() {
+                return Err(Ended::Interrupted);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            let doing_left = doing.end.saturating_duration_since(Instant::now()).as_secs_f64();
+            let probes = self.probe_line();
+            self.console.live(format!("{}: {doing_left:.1} s left{probes}", doing.what));
+            tokio::select! {
+                () = time::sleep(left.min(LOOK_EVERY)) => {}
+                () = self.interrupt.wait() => {}
+            }
+        }
+    }
+
+    /// How each probe's latest attempt ended, for the live line.
+    fn probe_line(&self) -> String {
+        let states: BTreeMap<&str, &str> = self
+            .probes
+            .iter()
+            .filter_map(|running| {
+                let well = running.samples.latest()?.failure.is_none();
+                Some((running.probe.name.as_str(), if well { "ok" } else { "FAILING" }))
+            })
+            .collect();
+        let states: Vec<String> =
+            states.iter().map(|(name, state)| format!("  {name}: {state}")).collect();
+        states.concat()
+    }
+
+    /// Waits for the attempts that are under way, so that none is judged before its end.
+    pub(super) async fn settle_probes(&self) {
+        let now = Instant::now();
+        for running in &self.probes {
+            // Attempts end by their timeout.
+            drop(time::timeout(running.probe.timeout * 2, running.samples.settle(now)).await);
+        }
+    }
+}

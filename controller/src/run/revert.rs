@@ -1,0 +1,139 @@
+//! The way back: revert, have the kernels say that nothing is left, and say so of every injection.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use tokio::time;
+
+use super::{
+    Run, one_line,
+    tracked::{Shared, Tracked, ended_otherwise, ids_by_node, is_reverted, lock, take_in},
+};
+use crate::agents::{ANSWER_MAX, AgentError};
+
+/// How long after the end of its leases a node that cannot be reached is asked again.
+const REACH_AFTER_LEASE_MAX: Duration = Duration::from_secs(10);
+
+impl Run<'_> {
+    /// Reverts some injections and waits for the proof: until `until`, or as long as a node that
+    /// cannot be reached may come back in.
+    pub(super) async fn revert(
+        &mut self,
+        tracked: &Shared,
+        ids: &BTreeSet<String>,
+        until: Option<Instant>,
+    ) {
+        let now = Instant::now();
+        for item in lock(tracked).values_mut().filter(|t| ids.contains(&t.id)) {
+            item.revert_asked.get_or_insert(now);
+        }
+        let wanted = |t: &Tracked| ids.contains(&t.id) && !is_reverted(t);
+        let mut latest = now + REACH_AFTER_LEASE_MAX;
+        loop {
+            let asked = ids_by_node(tracked, wanted);
+            if asked.is_empty() {
+                break;
+            }
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let limit = left.map_or(ANSWER_MAX, |left| left.min(ANSWER_MAX));
+            let errors = take_in(tracked, self.fleet.revert(&asked, limit).await);
+            let unreachable: Vec<&AgentError> =
+                errors.iter().filter(|e| matches!(e, AgentError::Unreachable { .. })).collect();
+            if unreachable.is_empty() || until.is_some() {
+                break;
+            }
+            // Its leases end without us; afterwards its agent may be back and can be asked.
+            for error in &unreachable {
+                self.console.warn("revert", &one_line(*error));
+                if let Some(end) = self.lease_end(tracked, error.node()) {
+                    latest = latest.max(end + REACH_AFTER_LEASE_MAX);
+                }
+            }
+            if Instant::now() >= latest {
+                break;
+            }
+            time::sleep(Duration::from_millis(250)).await;
+        }
+        let mut otherwise = Vec::new();
+        for item in lock(tracked).values_mut().filter(|t| ids.contains(&t.id)) {
+            if is_reverted(item) && !item.end_told {
+                item.end_told = true;
+                otherwise.extend(ended_otherwise(item));
+            }
+            if is_reverted(item) && !item.revert_told {
+                item.revert_told = true;
+                let took = self.time_to_revert(item);
+                let took =
+                    took.map_or(String::new(), |d| format!(" in {}", crate::report::time(d)));
+                self.console
+                    .say("revert", &format!("{}: proven{took}, nothing is left", item.target));
+            }
+        }
+        for text in otherwise {
+            self.console.warn("end", &text);
+            self.deviations.push(text);
+        }
+        let reverted = lock(tracked).values().filter_map(|t| self.reverted_at(t)).max();
+        let instant = self.times.ends_with_instant;
+        self.times.recover_from = if instant {
+            self.times.step_injected
+        } else {
+            reverted.or(self.times.recover_from).or(Some(now))
+        };
+    }
+
+    /// Puts the injections of a step into the report, and what is left of them.
+    pub(super) fn finish_step(&mut self, tracked: &Shared) {
+        let items: Vec<Tracked> = lock(tracked).values().cloned().collect();
+        for item in items {
+            if !is_reverted(&item) {
+                let left = item.status.as_ref().map(|s| s.residue.join("; ")).unwrap_or_default();
+                let left = if left.is_empty() {
+                    let lease = self.lease_end(tracked, &item.node);
+                    let ends = lease.map_or(String::new(), |end| {
+                        let left = end.saturating_duration_since(Instant::now());
+                        format!(" (its lease ends in {})", crate::report::time(left))
+                    });
+                    format!("its agent did not say that it is reverted{ends}")
+                } else {
+                    left
+                };
+                self.residue
+                    .push(format!("{} of {} on {}: {left}", item.kind, item.target, item.node));
+            }
+            let report = self.report_of(&item);
+            self.injections.push(report);
+        }
+    }
+
+    /// Asks every agent of the run once more whether anything of it is left.
+    pub(super) async fn make_sure(&mut self) {
+        let answers = self.fleet.revert_run(self.id).await;
+        for (node, answer) in answers {
+            match answer {
+                Ok(statuses) => {
+                    for status in statuses.iter().filter(|s| !s.residue.is_empty()) {
+                        let text =
+                            format!("{} on {node}: {}", status.kind, status.residue.join("; "));
+                        if !self
+                            .residue
+                            .iter()
+                            .any(|known| known.contains(&status.residue.join("; ")))
+                        {
+                            self.residue.push(text);
+                        }
+                    }
+                }
+                Err(e)
+                    if self.injections.iter().any(|i| i.node == node && i.state != "reverted") =>
+                {
+                    self.residue.push(one_line(&e));
+                }
+                // It has proven that nothing is left, and need not say so twice.
+                Err(e) => self.console.warn("revert", &one_line(&e)),
+            }
+        }
+    }
+}
