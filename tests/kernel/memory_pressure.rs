@@ -405,6 +405,9 @@ fn what_is_left_when_all_are_killed_is_found_and_swept() {
     let Some(mut pod) = Pod::new() else { return };
     let (container, target) = sleeping(&mut pod, None);
     let plan = plan(to_bytes(64 * MIB), &target);
+    // Linux continues what is stopped in a process group that its last parent in the session leaves
+    // behind (setpgid(2)), and the helper would end by itself: this process is to be the next parent.
+    nix::sys::prctl::set_child_subreaper(true).expect("a subreaper");
     let agent = Agent::inject(HELPER.as_ref(), &plan, LEASE);
     // Others on this machine may have helpers as well.
     let is_its = |found: &helper::Found| found.fault.to_string() == fault_id(&plan);
