@@ -43,9 +43,7 @@ pub fn sweep(resolver: &Resolver, known: &BTreeSet<FaultId>, lost: &BTreeSet<Fau
         Ok(ids) => swept.removed.extend(ids.iter().map(|id| format!("the helper of fault {id}"))),
         Err(e) => swept.failed.push(format!("a helper: {e}")),
     }
-    for net_ns in NetNs::all() {
-        swept.tables(&net_ns, known, lost);
-    }
+    swept.all_tables(known, lost);
     for hierarchy in &resolver.cgroups.hierarchies {
         for (id, dir) in cgroup_dir::ours_below(&hierarchy.mount_point) {
             if !known.contains(&id) && is_old(&dir) {
@@ -56,7 +54,20 @@ pub fn sweep(resolver: &Resolver, known: &BTreeSet<FaultId>, lost: &BTreeSet<Fau
     swept
 }
 
+/// The part of [`sweep`] that is about network namespaces.
+pub fn sweep_tables(known: &BTreeSet<FaultId>, lost: &BTreeSet<FaultId>) -> Swept {
+    let mut swept = Swept::default();
+    swept.all_tables(known, lost);
+    swept
+}
+
 impl Swept {
+    fn all_tables(&mut self, known: &BTreeSet<FaultId>, lost: &BTreeSet<FaultId>) {
+        for net_ns in NetNs::all() {
+            self.tables(&net_ns, known, lost);
+        }
+    }
+
     fn tables(&mut self, net_ns: &NetNs, known: &BTreeSet<FaultId>, lost: &BTreeSet<FaultId>) {
         let place = net_ns.path().display();
         let found = match partition::found_in(net_ns) {

@@ -6,10 +6,9 @@ use faultline_agent::{
     fault::{
         AnyInjection, Injection, Observation, Refusal, Wake,
         partition::{PartitionInjection, found_in, remove_from},
-        sweep,
+        sweep_tables,
     },
-    kernel::{KernelError, cgroup::CgroupFs, clock, container::Containers, netns::NetNs},
-    resolve::Resolver,
+    kernel::{KernelError, clock, netns::NetNs},
 };
 use faultline_proto::{
     fault::{KubeletPath, PeerSet},
@@ -201,31 +200,23 @@ fn a_sweep_leaves_to_its_lease_what_may_be_another_agents() {
     };
     let net_ns = NetNs::of_process(pair.a.pid()).expect("it has a process");
     let found = || found_in(&net_ns).expect("readable");
-    // Tables only: it sees no control groups, and whoever's helpers there are live with their agents.
-    let resolver = Resolver {
-        cgroups: CgroupFs { hierarchies: Vec::new() },
-        pods_dir: None,
-        containers: Containers::Cgroups,
-        protected_namespaces: Vec::new(),
-        node_net_ns: net_ns.id(),
-    };
     let nothing = BTreeSet::new();
     let kept = inject(LONG);
     let [table] = found()[..] else { panic!("one table") };
     assert!(table.is_in_effect);
-    let swept = sweep(&resolver, &nothing, &nothing);
+    let swept = sweep_tables(&nothing, &nothing);
     let says = |texts: &[String]| texts.iter().any(|t| t.contains(&table.fault.to_string()));
     assert!(says(&swept.in_effect) && !says(&swept.removed), "{swept:?}");
     assert_eq!(found(), [table]);
     // What this agent knows to be its own goes at once,
-    let swept = sweep(&resolver, &nothing, &BTreeSet::from([table.fault]));
+    let swept = sweep_tables(&nothing, &BTreeSet::from([table.fault]));
     assert!(says(&swept.removed), "{swept:?}");
     assert_eq!(found(), []);
     // and so does what no lease keeps any more.
     let ended = inject(Duration::from_millis(500));
     std::thread::sleep(Duration::from_millis(800));
     assert!(found().iter().all(|table| !table.is_in_effect), "{:?}", found());
-    sweep(&resolver, &nothing, &nothing);
+    sweep_tables(&nothing, &nothing);
     assert_eq!(found(), []);
     kept.revert();
     ended.revert();

@@ -45,9 +45,10 @@ impl Signalled {
 fn judge(who: &str, signal: Signal, state: Option<SignalState>, after: Duration) -> Effect {
     let number = signal.number();
     let Some(state) = state else {
-        // Milliseconds are what looking from time to time can tell.
-        let after = duration(Duration::from_millis(u64::try_from(after.as_millis()).unwrap_or(0)));
-        return Effect::Seen(format!("{who} ended {after} after {signal}"));
+        // Milliseconds are what looking from time to time can tell; it ended before the look.
+        let millis = u64::try_from(after.as_millis()).unwrap_or(0) + 1;
+        let within = duration(Duration::from_millis(millis));
+        return Effect::Seen(format!("{who} ended within {within} of {signal}"));
     };
     if let Some(why) = dropped(signal, &state) {
         return Effect::NotYet(format!("{who} {why}"));
@@ -135,7 +136,7 @@ mod tests {
     #[test]
     fn only_its_end_proves_a_signal_meant_to_end_a_process() {
         let effect = judge("it", Signal::KILL, None, Duration::from_micros(3_700));
-        assert_eq!(effect, Effect::Seen("it ended 3ms after SIGKILL".into()));
+        assert_eq!(effect, Effect::Seen("it ended within 4ms of SIGKILL".into()));
         assert!(!seen("TERM", Some(RUNS)));
         let handles = SignalState { caught: bit("TERM"), ..RUNS };
         assert!(why_not("TERM", handles).contains("handles"));

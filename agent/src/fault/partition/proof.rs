@@ -219,11 +219,11 @@ fn attempt(
             let own = own.unwrap_or(loopback);
             let attempt = sender.forge(protocol, peer, own, port)?;
             let protocol = match protocol {
-                Protocol::Tcp => format!("TCP packet to port {port}"),
-                Protocol::Udp => format!("UDP packet to port {port}"),
-                Protocol::Icmp => "ICMP packet".into(),
+                Protocol::Tcp => format!("a TCP packet to port {port}"),
+                Protocol::Udp => format!("a UDP packet to port {port}"),
+                Protocol::Icmp => "an ICMP packet".into(),
             };
-            (format!("a {protocol} that came as if from {peer}"), attempt)
+            (format!("{protocol} that came as if from {peer}"), attempt)
         }
     };
     Ok(Made { what, attempt })
