@@ -8,7 +8,7 @@ use std::{
 use faultline_agent::{
     fault::{AnyInjection, Live, Observation, Refusal, Wake},
     helper,
-    kernel::{cgroup_dir, clock, process::SignalState},
+    kernel::{cgroup_dir, clock},
     resolve::Resolved,
 };
 use faultline_proto::{
