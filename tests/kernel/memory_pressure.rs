@@ -425,6 +425,8 @@ fn what_is_left_when_all_are_killed_is_found_and_swept() {
     assert_eq!(left.iter().map(|(id, _)| id.to_string()).collect::<Vec<_>>(), [fault_id(&plan)]);
     assert!(helper::sweep().unwrap().contains(&left[0].0));
     assert!(its().is_empty());
+    nix::sys::wait::waitpid(Pid::from_raw(helper.process.pid), None).expect("reaped");
+    nix::sys::prctl::set_child_subreaper(false).expect("no subreaper any more");
     cgroup_dir::empty_and_remove(&left[0].1, PATIENCE).unwrap();
     assert_clean(&plan, &container);
 }
