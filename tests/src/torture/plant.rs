@@ -28,15 +28,23 @@ const FOREIGN_GROUP: &str = "somebody-elses";
 /// Its name is near to ours on purpose.
 const TABLE: &str = "
 table inet faultlin {
-    set peers { type ipv4_addr; elements = { 192.0.2.1, 192.0.2.2 } }
+    set peers { type ipv4_addr; elements = { 192.0.2.1, 192.0.2.2 }; }
     chain in {
         type filter hook input priority -5; policy accept;
         ip saddr @peers counter drop
         udp dport 9001 counter accept
     }
-    chain out { type filter hook output priority 5; policy accept; counter }
+    chain out {
+        type filter hook output priority 5; policy accept;
+        counter
+    }
 }
-table ip faultline { chain c { type filter hook input priority 3; policy accept; counter } }
+table ip faultline {
+    chain c {
+        type filter hook input priority 3; policy accept;
+        counter
+    }
+}
 ";
 
 /// Plants what goes into a network namespace, by a process in it.
