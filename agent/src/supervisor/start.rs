@@ -24,7 +24,7 @@ use super::{
     run::run,
 };
 use crate::{
-    fault,
+    failpoint, fault,
     journal::{Found, Journal, JournalError},
     kernel::clock,
     lifecycle::Lifecycle,
@@ -89,6 +89,7 @@ impl Supervisor {
         let dir = &config.state_dir;
         fs::create_dir_all(dir).map_err(|source| state_dir(dir, source))?;
         let lock = lock(&dir.join("lock"))?;
+        failpoint::allow(dir);
         let (journal, found) = Journal::open(&dir.join("journal"))?;
         let halt_file = dir.join("halted");
         let halt = match fs::read_to_string(&halt_file) {
@@ -129,6 +130,7 @@ impl Supervisor {
 
 /// Reverts what the journal holds, then removes what carries our name without a record.
 fn clean_up(node: &mut NodeState, found: Found) {
+    failpoint::reach(failpoint::JOURNAL_READ);
     for (path, why) in &found.unreadable {
         error!(path = %path.display(), %why, "a journal file is not understood; the node is stuck");
     }
@@ -149,6 +151,7 @@ fn clean_up(node: &mut NodeState, found: Found) {
         node.held.insert(id, Held::new(journalled, life));
         node.attempt_revert(id);
     }
+    failpoint::reach(failpoint::BEFORE_SWEEP);
     // What has a record and could not be reverted yet is tried again by the loop.
     let known = node.held.keys().copied().collect();
     let swept = fault::sweep(&node.resolver, &known);
@@ -158,6 +161,7 @@ fn clean_up(node: &mut NodeState, found: Found) {
     for what in &swept.failed {
         error!(%what, "could not be swept");
     }
+    failpoint::reach(failpoint::SWEPT);
 }
 
 /// Takes the lock of the node, and writes into it who has it.

@@ -2,15 +2,27 @@
 //!
 //! Exit code 1 when a round failed. Needs root, `nft`, `ip` and `tc`.
 
-use std::process::ExitCode;
+use std::{
+    os::unix::process::CommandExt as _,
+    process::{Command, ExitCode},
+};
 
 use anyhow::{Context as _, bail};
 use faultline::sandbox;
+use faultline_agent::failpoint::VARIABLE;
 use faultline_tests::torture::{self, Options};
 
 fn main() -> ExitCode {
     if let Some(code) = sandbox::reexec(std::env::args_os()) {
         return code;
+    }
+    if std::env::var_os(VARIABLE).is_none() {
+        let again = Command::new("/proc/self/exe")
+            .args(std::env::args_os().skip(1))
+            .env(VARIABLE, "1")
+            .exec();
+        eprintln!("cannot execute itself again: {again}");
+        return ExitCode::FAILURE;
     }
     match play() {
         Ok(true) => ExitCode::SUCCESS,

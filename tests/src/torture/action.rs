@@ -29,6 +29,8 @@ pub(super) enum Action {
     KillContainer,
     /// The agent is killed, and a record of its journal is torn before it starts again.
     TearJournal,
+    /// The agent dies at a named step of what it does.
+    Failpoint,
 }
 
 impl Action {
@@ -46,6 +48,15 @@ impl Action {
         Self::Halt,
         Self::KillContainer,
         Self::TearJournal,
+        // As many as all the others: there are many steps.
+        Self::Failpoint,
+        Self::Failpoint,
+        Self::Failpoint,
+        Self::Failpoint,
+        Self::Failpoint,
+        Self::Failpoint,
+        Self::Failpoint,
+        Self::Failpoint,
     ];
 
     /// Whether the agent ends by it.
@@ -57,6 +68,7 @@ impl Action {
                 | Self::TerminateAgent
                 | Self::KillAgentAndHelpers
                 | Self::TearJournal
+                | Self::Failpoint
         )
     }
 
@@ -81,6 +93,7 @@ impl fmt::Display for Action {
             Self::Halt => "halt and resume",
             Self::KillContainer => "kill container",
             Self::TearJournal => "torn journal",
+            Self::Failpoint => "failpoint",
         })
     }
 }

@@ -93,6 +93,13 @@ pub(super) async fn strike(
             let pod = pods.into_iter().find(|pod| *pod != PLANTED).unwrap_or(0);
             kill_all(&node.main_process(pod).into_iter().collect::<Vec<_>>());
         }
+        // Where its step has not been reached yet, the way there: a start or a revert.
+        Action::Failpoint if plan.step.is_some_and(|step| step.at_start) => {
+            end_agent(node, Signal::SIGKILL).await?;
+        }
+        // It may die before it answers.
+        Action::Failpoint if rng.chance(50) => drop(revert(node, fleet, plan).await),
+        Action::Failpoint => {}
         Action::TearJournal => {
             end_agent(node, Signal::SIGKILL).await?;
             struck.torn = tear(node, &mut rng)?;

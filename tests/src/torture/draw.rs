@@ -3,6 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use anyhow::Context as _;
+use faultline_agent::failpoint::{STEPS, Step};
 use faultline_proto::{
     fault::{Fault, KINDS, Scope},
     id::FaultId,
@@ -50,6 +51,8 @@ pub(super) struct Plan {
     pub(super) faults: Vec<Drawn>,
     /// What goes wrong meanwhile.
     pub(super) action: Action,
+    /// The step at which the agent dies, where that is what goes wrong.
+    pub(super) step: Option<Step>,
     /// When, counted from the first Prepare.
     pub(super) at: Duration,
     /// For what the action itself leaves to chance.
@@ -77,11 +80,12 @@ impl Plan {
         let faults: Vec<Drawn> =
             (0..count).map(|_| fault(&mut rng, addresses)).collect::<anyhow::Result<_>>()?;
         let action = *rng.pick(Action::ALL);
+        let step = (action == Action::Failpoint).then(|| *rng.pick(STEPS));
         let lease = faults.iter().map(|f| f.lease).max().unwrap_or(LEASE_MIN);
         let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(LEASE_MS_MAX);
         // Prepare, Commit and proof are a few milliseconds of a round: half of all is aimed at them.
         let at = if rng.chance(50) { rng.millis(0..25) } else { rng.millis(0..lease_ms * 5 / 4) };
-        Ok(Self { number, faults, action, at, rng })
+        Ok(Self { number, faults, action, step, at, rng })
     }
 }
 

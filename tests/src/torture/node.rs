@@ -14,7 +14,10 @@ use faultline::{
     place::{AgentEndpoint, Pod},
     sandbox::Sandbox,
 };
-use faultline_agent::helper::MARKER;
+use faultline_agent::{
+    failpoint::{DIRECTORY, Step},
+    helper::MARKER,
+};
 use faultline_proto::id::FaultId;
 use nix::{
     sys::signal::{Signal, kill},
@@ -157,6 +160,18 @@ impl Node {
                 Err(_) => sleep(Duration::from_millis(10)).await,
             }
         }
+    }
+
+    /// Has the agent die when it next reaches a step.
+    pub(super) fn arm(&self, step: Step) -> anyhow::Result<()> {
+        let dir = self.state_dir.join(DIRECTORY);
+        fs::create_dir_all(&dir)?;
+        Ok(fs::write(dir.join(step.name), "")?)
+    }
+
+    /// Lets the agent live. Returns whether it has died.
+    pub(super) fn disarm(&self, step: Step) -> bool {
+        fs::remove_file(self.state_dir.join(DIRECTORY).join(step.name)).is_err()
     }
 
     /// The records in the agent's journal.

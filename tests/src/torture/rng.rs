@@ -7,15 +7,18 @@ use std::{ops::Range, time::Duration};
 const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A stream of numbers that is the same for the same seed.
+///
+/// ```text
+/// state += GAMMA; output = mix(state)
+/// ```
 #[derive(Debug, Clone)]
 pub(super) struct Rng(u64);
 
 impl Rng {
     /// The stream of one round, whatever the rounds before it drew.
     pub(super) fn of_round(seed: u64, round: u64) -> Self {
-        let mut rng = Self(seed ^ round.wrapping_mul(GAMMA));
-        rng.bits();
-        rng
+        // Mixed each by itself: states that differ by multiples of the step are one stream.
+        Self(Self(seed).bits() ^ Self(round).bits().rotate_left(32))
     }
 
     /// 64 random bits.

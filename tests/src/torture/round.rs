@@ -45,6 +45,8 @@ pub(super) struct Outcome {
     pub(super) committed: u64,
     /// Why faults were not injected.
     pub(super) refused: Vec<String>,
+    /// The agent died at the step that was drawn.
+    pub(super) died: bool,
     /// How late effects ended, by what held them.
     pub(super) late_us: Vec<(&'static str, i64)>,
 }
@@ -57,12 +59,15 @@ pub(super) async fn play(node: &Node, before: &Dump, plan: Plan) -> anyhow::Resu
     let fleet = Arc::new(node.connect().await?);
     let watches = watch(node, &plan).await?;
     let began = Instant::now();
+    if let Some(step) = plan.step {
+        node.arm(step)?;
+    }
     let mut orders = Orders::begin(node, &fleet, &plan.faults);
     sleep(plan.at).await;
     let struck = attack::strike(node, &fleet, &plan, &mut orders).await?;
     let mut problems = struck.problems.clone();
     let known = orders.known();
-    let limits = limits(&plan, &known, struck.at);
+    let mut limits = limits(&plan, &known, struck.at);
     if let Some(last) = limits.iter().flatten().max() {
         // The margin is what the watches need to see that it is over.
         sleep(last.since(now()) + Duration::from_millis(40)).await;
@@ -71,9 +76,11 @@ pub(super) async fn play(node: &Node, before: &Dump, plan: Plan) -> anyhow::Resu
         sleep(Duration::from_millis(60)).await;
         resume();
     }
+    let died = plan.step.is_some_and(|step| node.disarm(step));
     let (fleet, back) = come_back(node).await?;
     problems.extend(attack::aftermath(node, &fleet, &struck, &plan).await?);
     let seen = last_seen(watches).await?;
+    hear(&fleet, &plan, &known, &mut limits).await;
     let effects = Effect::of(&plan, &known, &limits, &seen);
     let (late_us, late) = verdict::late(&plan, &effects, &struck, back);
     problems.extend(late);
@@ -92,7 +99,7 @@ pub(super) async fn play(node: &Node, before: &Dump, plan: Plan) -> anyhow::Resu
     }
     let committed = known.iter().filter(|known| known.lease_end.is_some()).count();
     let committed = u64::try_from(committed)?;
-    Ok(Outcome { plan, node: node.name.clone(), problems, committed, refused, late_us })
+    Ok(Outcome { plan, node: node.name.clone(), problems, committed, refused, late_us, died })
 }
 
 /// For each fault the latest time at which it may end by itself; `None` if it was never committed.
@@ -105,6 +112,18 @@ fn limits(plan: &Plan, known: &[Known], struck: BootTime) -> Vec<Option<BootTime
         Some(latest.min(deadline))
     };
     plan.faults.iter().zip(known).map(of).collect()
+}
+
+/// Corrects limits by the agent's own word where a request was on its way when the controller died:
+/// an agent that is busy or stopped may have obeyed it much later.
+async fn hear(fleet: &Fleet, plan: &Plan, known: &[Known], limits: &mut [Option<BootTime>]) {
+    let statuses: Vec<_> = fleet.list().await.into_values().flatten().flatten().collect();
+    for (index, fault) in plan.faults.iter().enumerate().filter(|(i, _)| known[*i].open > 0) {
+        let id = fault.id.to_string();
+        let own = statuses.iter().filter(|s| s.fault_id == id && s.committed_boottime_ns > 0);
+        let own = own.map(|s| BootTime::from_nanos(s.lease_end_boottime_ns));
+        limits[index] = own.chain(limits[index]).max();
+    }
 }
 
 /// Watches what the first partition and the first stop of a round would act on.

@@ -20,6 +20,8 @@ pub(super) struct Tally {
     refused: BTreeMap<String, u64>,
     /// By what ends the effect: how much later than its lease, in microseconds.
     late_us: BTreeMap<&'static str, Vec<i64>>,
+    /// By step: rounds, deaths there, failures.
+    steps: BTreeMap<&'static str, [u64; 3]>,
     committed: u64,
     faults: u64,
 }
@@ -34,6 +36,12 @@ impl Tally {
             let cell = self.cells.entry((fault.kind, outcome.plan.action)).or_default();
             cell.rounds += 1;
             cell.failures += failed;
+        }
+        if let Some(step) = outcome.plan.step {
+            let of_step = self.steps.entry(step.name).or_default();
+            for (total, more) in of_step.iter_mut().zip([1, u64::from(outcome.died), failed]) {
+                *total += more;
+            }
         }
         self.faults += u64::try_from(outcome.plan.faults.len()).unwrap_or(0);
         self.committed += outcome.committed;
@@ -61,6 +69,11 @@ impl Tally {
         for ((kind, action), cell) in &self.cells {
             println!("{kind:16} {action:20} {:8} {:8}", cell.rounds, cell.failures);
         }
+        println!("\n{:36} {:>8} {:>8} {:>8}", "agent dies at", "rounds", "reached", "failed");
+        for (step, [rounds, reached, failed]) in &self.steps {
+            println!("{step:36} {rounds:8} {reached:8} {failed:8}");
+        }
+        println!();
         for (why, times) in &self.refused {
             println!("not injected: {times:6} times: {why}");
         }
