@@ -96,6 +96,12 @@ pub(super) async fn strike(
         // Where its step has not been reached yet, the way there: a start or a revert.
         Action::Failpoint if plan.step.is_some_and(|step| step.at_start) => {
             end_agent(node, Signal::SIGKILL).await?;
+            // Twice: the start that dies at the step, and the one that does not.
+            let start = Instant::now();
+            while plan.step.is_some_and(|step| node.is_armed(step)) {
+                ensure!(start.elapsed() < AGENT_MAX, "the agent does not reach {:?}", plan.step);
+                sleep(Duration::from_millis(1)).await;
+            }
         }
         // It may die before it answers.
         Action::Failpoint if rng.chance(50) => drop(revert(node, fleet, plan).await),

@@ -84,7 +84,9 @@ impl Plan {
         let lease = faults.iter().map(|f| f.lease).max().unwrap_or(LEASE_MIN);
         let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(LEASE_MS_MAX);
         // Prepare, Commit and proof are a few milliseconds of a round: half of all is aimed at them.
-        let at = if rng.chance(50) { rng.millis(0..25) } else { rng.millis(0..lease_ms * 5 / 4) };
+        // Where the agent is to die at a step, it has time to get there.
+        let early = step.is_none_or(|step| step.at_start) && rng.chance(50);
+        let at = if early { rng.millis(0..25) } else { rng.millis(0..lease_ms * 5 / 4) };
         Ok(Self { number, faults, action, step, at, rng })
     }
 }

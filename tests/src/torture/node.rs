@@ -169,6 +169,11 @@ impl Node {
         Ok(fs::write(dir.join(step.name), "")?)
     }
 
+    /// Whether the agent has not reached a step since that was armed.
+    pub(super) fn is_armed(&self, step: Step) -> bool {
+        self.state_dir.join(DIRECTORY).join(step.name).exists()
+    }
+
     /// Lets the agent live. Returns whether it has died.
     pub(super) fn disarm(&self, step: Step) -> bool {
         fs::remove_file(self.state_dir.join(DIRECTORY).join(step.name)).is_err()
