@@ -9,6 +9,8 @@ pub(super) enum Action {
     KillAgent,
     /// The agent is killed, and killed again while it starts: in the middle of its sweep.
     KillAgentTwice,
+    /// The agent is killed, and stays dead until all leases are over.
+    AgentStaysDead,
     /// The agent is stopped until all leases are over, then continued.
     StopAgent,
     /// The agent is told to end, as in a rolling update.
@@ -38,6 +40,7 @@ impl Action {
     pub(super) const ALL: &[Self] = &[
         Self::KillAgent,
         Self::KillAgentTwice,
+        Self::AgentStaysDead,
         Self::StopAgent,
         Self::TerminateAgent,
         Self::KillHelpers,
@@ -74,7 +77,7 @@ impl Action {
 
     /// Whether nothing but a lease, or the deadline, ends what is in effect.
     pub(super) fn leaves_it_to_the_lease(self) -> bool {
-        matches!(self, Self::StopAgent | Self::Silence | Self::RenewOn)
+        matches!(self, Self::AgentStaysDead | Self::StopAgent | Self::Silence | Self::RenewOn)
     }
 }
 
@@ -83,6 +86,7 @@ impl fmt::Display for Action {
         f.pad(match self {
             Self::KillAgent => "kill -9 agent",
             Self::KillAgentTwice => "kill -9 agent twice",
+            Self::AgentStaysDead => "agent stays dead",
             Self::StopAgent => "SIGSTOP agent",
             Self::TerminateAgent => "SIGTERM agent",
             Self::KillHelpers => "kill -9 helpers",

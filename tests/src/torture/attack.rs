@@ -63,6 +63,13 @@ pub(super) async fn strike(
             sleep(rng.millis(0..SWEEP_MS_MAX)).await;
             end_agent(node, Signal::SIGKILL).await?;
         }
+        Action::AgentStaysDead => {
+            // Nobody starts it again while pid 1 of the node is stopped.
+            node.signal_init(Signal::SIGSTOP);
+            end_agent(node, Signal::SIGKILL).await?;
+            let node = node.clone();
+            struck.resume = Some(Box::new(move || node.signal_init(Signal::SIGCONT)));
+        }
         Action::StopAgent => {
             node.signal_agent(Signal::SIGSTOP);
             let node = node.clone();

@@ -22,6 +22,9 @@ use crate::observer::{in_net_ns_of, processes_in_cgroup};
 /// Between two datagrams, and two looks at processes: what a figure may be off by.
 pub(super) const STEP: Duration = Duration::from_millis(2);
 
+/// Without an answer for so long, a way is cut.
+const SILENCE_MAX: Duration = Duration::from_millis(50);
+
 /// Now, on the clock of leases.
 pub(super) fn now() -> BootTime {
     let time = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from);
@@ -31,8 +34,25 @@ pub(super) fn now() -> BootTime {
 /// Something that is watched from outside until it is asked when its effect ended.
 #[derive(Debug)]
 pub(super) struct Watch {
-    stop: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     task: JoinHandle<Option<BootTime>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    stop: AtomicBool,
+    /// The effect is there now.
+    acts: AtomicBool,
+}
+
+impl Shared {
+    fn goes_on(&self) -> bool {
+        !self.stop.load(Ordering::SeqCst)
+    }
+
+    fn note(&self, acts: bool) {
+        self.acts.store(acts, Ordering::SeqCst);
+    }
 }
 
 impl Watch {
@@ -45,7 +65,7 @@ impl Watch {
             socket.set_nonblocking(true)?;
             Ok::<_, io::Error>(socket)
         })?;
-        Ok(Self::start(move |stop| traffic(&socket, stop)))
+        Ok(Self::start(move |shared| traffic(&socket, shared)))
     }
 
     /// Watches the processes of a container that are not stopped now.
@@ -54,10 +74,12 @@ impl Watch {
             .into_iter()
             .filter(|pid| state(*pid) != Some('T'))
             .collect();
-        Self::start(move |stop| {
+        Self::start(move |shared| {
             let mut last = None;
-            while !stop.load(Ordering::SeqCst) {
-                if pids.iter().any(|pid| state(*pid) == Some('T')) {
+            while shared.goes_on() {
+                let acts = pids.iter().any(|pid| state(*pid) == Some('T'));
+                shared.note(acts);
+                if acts {
                     last = Some(now());
                 }
                 thread::sleep(STEP);
@@ -66,27 +88,31 @@ impl Watch {
         })
     }
 
-    fn start(watch: impl FnOnce(&AtomicBool) -> Option<BootTime> + Send + 'static) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        Self { stop, task: thread::spawn(move || watch(&stopped)) }
+    fn start(watch: impl FnOnce(&Shared) -> Option<BootTime> + Send + 'static) -> Self {
+        let shared = Arc::new(Shared::default());
+        let theirs = Arc::clone(&shared);
+        Self { shared, task: thread::spawn(move || watch(&theirs)) }
+    }
+
+    /// Whether the effect is there now.
+    pub(super) fn acts(&self) -> bool {
+        self.shared.acts.load(Ordering::SeqCst)
     }
 
     /// Ends it. Returns when the effect was seen last; `None` if it never was.
     pub(super) fn last_seen(self) -> Option<BootTime> {
-        self.stop.store(true, Ordering::SeqCst);
+        self.shared.stop.store(true, Ordering::SeqCst);
         self.task.join().ok().flatten()
     }
 }
 
-/// When the last datagram was sent that was lost, those of the last moment excepted: their answers
-/// may be on their way.
-fn traffic(socket: &UdpSocket, stop: &AtomicBool) -> Option<BootTime> {
+/// When the last datagram was sent that was lost. As long as none comes back, that is the last one of
+/// all; otherwise those of the last moment do not count: their answers may be on their way.
+fn traffic(socket: &UdpSocket, shared: &Shared) -> Option<BootTime> {
     let mut open: BTreeMap<u32, BootTime> = BTreeMap::new();
-    let mut number = 0_u32;
-    let mut newest_back = 0;
+    let (mut number, mut newest_back, mut heard) = (0_u32, 0, now());
     let mut buffer = [0; 64];
-    while !stop.load(Ordering::SeqCst) {
+    while shared.goes_on() {
         open.insert(number, now());
         // A cut answers with an error here or there; what counts is what comes back.
         drop(socket.send(&number.to_be_bytes()));
@@ -97,8 +123,11 @@ fn traffic(socket: &UdpSocket, stop: &AtomicBool) -> Option<BootTime> {
             if let Some(back) = back.map(u32::from_be_bytes) {
                 open.remove(&back);
                 newest_back = newest_back.max(back);
+                heard = now();
             }
         }
+        shared.note(now().since(heard) > SILENCE_MAX);
     }
-    open.range(..newest_back).next_back().map(|(_, sent)| *sent)
+    let end = if shared.acts.load(Ordering::SeqCst) { number } else { newest_back };
+    open.range(..end).next_back().map(|(_, sent)| *sent)
 }

@@ -134,6 +134,11 @@ impl Node {
         self.agent().is_some_and(|pid| kill(Pid::from_raw(pid), signal).is_ok())
     }
 
+    /// Sends a signal to pid 1 of the node.
+    pub(super) fn signal_init(&self, signal: Signal) {
+        kill(Pid::from_raw(self.place.init), signal).ok();
+    }
+
     /// The processes that the agent has started for faults.
     pub(super) fn helpers(&self) -> Vec<i32> {
         let all = descendants(self.place.init).into_iter();

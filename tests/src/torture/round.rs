@@ -27,6 +27,8 @@ use super::{
     verdict::{self, Effect},
 };
 
+/// How long after its lease an effect is watched for its end.
+const LATE_MAX: Duration = Duration::from_millis(600);
 /// How long after everything is back the node may take to be as it was.
 const CLEAN_MAX: Duration = Duration::from_secs(3);
 /// How long agent and containers may take to be back: containers wait up to 5 s before they start.
@@ -70,10 +72,14 @@ pub(super) async fn play(node: &Node, before: &Dump, plan: Plan) -> anyhow::Resu
     let mut limits = limits(&plan, &known, struck.at);
     if let Some(last) = limits.iter().flatten().max() {
         // The margin is what the watches need to see that it is over.
-        sleep(last.since(now()) + Duration::from_millis(40)).await;
+        sleep(last.since(now()) + Duration::from_millis(60)).await;
+    }
+    // What is not over then is watched for as long as it takes to be sure that it is too late.
+    let until = Instant::now() + LATE_MAX;
+    while watches.iter().any(|(_, watch)| watch.acts()) && Instant::now() < until {
+        sleep(Duration::from_millis(5)).await;
     }
     if let Some(resume) = &struck.resume {
-        sleep(Duration::from_millis(60)).await;
         resume();
     }
     let died = plan.step.is_some_and(|step| node.disarm(step));
