@@ -10,6 +10,8 @@ use std::{
 
 use faultline_proto::id::FaultId;
 
+use tracing::{error, warn};
+
 use super::partition;
 use crate::{
     helper,
@@ -18,8 +20,8 @@ use crate::{
 };
 
 /// A control group younger than this may be of an agent that is just about to use it: on a machine
-/// that is several nodes at once, as a sandbox's is, agents see each other's.
-const CGROUP_AGE_MIN: Duration = Duration::from_secs(5);
+/// that is several nodes at once, as a sandbox's is, agents see each other's. They are looked at again.
+pub const CGROUP_AGE_MIN: Duration = Duration::from_secs(2);
 
 /// What a sweep did.
 #[derive(Debug, Default)]
@@ -28,6 +30,9 @@ pub struct Swept {
     pub removed: Vec<String>,
     /// What carries our name and could not be removed.
     pub failed: Vec<String>,
+    /// Control groups without a record were too young to be judged: [`sweep_groups`] must be asked
+    /// again when [`CGROUP_AGE_MIN`] has passed.
+    pub is_too_early: bool,
 }
 
 /// Removes everything on this node that carries our name and is not of a fault in `known`.
@@ -40,17 +45,28 @@ pub fn sweep(resolver: &Resolver, known: &BTreeSet<FaultId>) -> Swept {
     for net_ns in NetNs::all() {
         swept.tables(&net_ns, known);
     }
-    for hierarchy in &resolver.cgroups.hierarchies {
-        for (id, dir) in cgroup_dir::ours_below(&hierarchy.mount_point) {
-            if !known.contains(&id) && is_old(&dir) {
-                swept.take_in(&format!("control group {}", dir.display()), fs::remove_dir(&dir));
-            }
-        }
-    }
+    swept.groups(resolver, known);
+    swept
+}
+
+/// Removes the control groups of [`sweep`] alone: those that were too young then.
+pub fn sweep_groups(resolver: &Resolver, known: &BTreeSet<FaultId>) -> Swept {
+    let mut swept = Swept::default();
+    swept.groups(resolver, known);
     swept
 }
 
 impl Swept {
+    /// Tells of it.
+    pub fn log(&self) {
+        for what in &self.removed {
+            warn!(%what, "swept: it had no record");
+        }
+        for what in &self.failed {
+            error!(%what, "could not be swept");
+        }
+    }
+
     fn tables(&mut self, net_ns: &NetNs, known: &BTreeSet<FaultId>) {
         let place = net_ns.path().display();
         let found = match partition::found_in(net_ns) {
@@ -63,6 +79,19 @@ impl Swept {
             match partition::remove_from(net_ns, id) {
                 Ok(_) => self.removed.push(format!("the table of fault {id} in {place}")),
                 Err(e) => self.failed.push(format!("the table of fault {id} in {place}: {e}")),
+            }
+        }
+    }
+
+    fn groups(&mut self, resolver: &Resolver, known: &BTreeSet<FaultId>) {
+        for hierarchy in &resolver.cgroups.hierarchies {
+            let ours = cgroup_dir::ours_below(&hierarchy.mount_point);
+            for (_, dir) in ours.into_iter().filter(|(id, _)| !known.contains(id)) {
+                if is_old(&dir) {
+                    self.take_in(&format!("control group {}", dir.display()), fs::remove_dir(&dir));
+                } else {
+                    self.is_too_early = true;
+                }
             }
         }
     }

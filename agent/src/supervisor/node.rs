@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     failpoint,
-    fault::{AnyInjection, Refusal, Wake},
+    fault::{self, AnyInjection, Refusal, Wake},
     journal::{Journal, JournalError, Record},
     kernel::clock,
     lifecycle::{AfterFailure, Lifecycle},
@@ -106,6 +106,8 @@ pub(super) struct NodeState {
     pub(super) held: BTreeMap<FaultId, Held>,
     pub(super) ended: VecDeque<Status>,
     pub(super) changes: broadcast::Sender<Status>,
+    /// When control groups are swept again that were too young at the start.
+    pub(super) sweep_groups_at: Option<BootTime>,
 }
 
 impl NodeState {
@@ -407,7 +409,12 @@ impl NodeState {
         for id in ids {
             self.tick_one(id);
         }
-        self.held.values().filter_map(Held::next_timer).min()
+        if self.sweep_groups_at.is_some_and(|at| at <= clock::now()) {
+            self.sweep_groups_at = None;
+            let known = self.held.keys().copied().collect();
+            fault::sweep_groups(&self.resolver, &known).log();
+        }
+        self.held.values().filter_map(Held::next_timer).chain(self.sweep_groups_at).min()
     }
 
     fn tick_one(&mut self, id: FaultId) {

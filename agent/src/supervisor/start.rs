@@ -15,7 +15,7 @@ use faultline_proto::limits::QUEUE_LEN_MAX;
 use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
 use tokio::sync::{broadcast, oneshot};
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::{
     handle::Handle,
@@ -111,6 +111,7 @@ impl Supervisor {
             held: BTreeMap::new(),
             ended: VecDeque::new(),
             changes: changes.clone(),
+            sweep_groups_at: None,
         };
         clean_up(&mut node, found);
         let (queue, requests) = mpsc::sync_channel(QUEUE_LEN_MAX);
@@ -155,11 +156,10 @@ fn clean_up(node: &mut NodeState, found: Found) {
     // What has a record and could not be reverted yet is tried again by the loop.
     let known = node.held.keys().copied().collect();
     let swept = fault::sweep(&node.resolver, &known);
-    for what in &swept.removed {
-        warn!(%what, "swept: it had no record");
-    }
-    for what in &swept.failed {
-        error!(%what, "could not be swept");
+    swept.log();
+    if swept.is_too_early {
+        // Whatever an earlier process made is old enough then.
+        node.sweep_groups_at = Some(clock::now().after(fault::CGROUP_AGE_MIN));
     }
     failpoint::reach(failpoint::SWEPT);
 }

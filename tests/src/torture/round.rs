@@ -30,7 +30,7 @@ use super::{
 /// How long after its lease an effect is watched for its end.
 const LATE_MAX: Duration = Duration::from_millis(600);
 /// How long after everything is back the node may take to be as it was.
-const CLEAN_MAX: Duration = Duration::from_secs(3);
+const CLEAN_MAX: Duration = Duration::from_secs(4);
 /// How long agent and containers may take to be back: containers wait up to 5 s before they start.
 const BACK_MAX: Duration = Duration::from_secs(20);
 
