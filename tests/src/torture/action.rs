@@ -31,6 +31,10 @@ pub(super) enum Action {
     KillContainer,
     /// The agent is killed, and a record of its journal is torn before it starts again.
     TearJournal,
+    /// The network between controller and agent is cut.
+    CutLink,
+    /// The disk of the journal is full: no new fault, and every revert.
+    FillDisk,
     /// The agent dies at a named step of what it does.
     Failpoint,
 }
@@ -51,6 +55,8 @@ impl Action {
         Self::Halt,
         Self::KillContainer,
         Self::TearJournal,
+        Self::CutLink,
+        Self::FillDisk,
         // As many as all the others: there are many steps.
         Self::Failpoint,
         Self::Failpoint,
@@ -77,7 +83,10 @@ impl Action {
 
     /// Whether nothing but a lease, or the deadline, ends what is in effect.
     pub(super) fn leaves_it_to_the_lease(self) -> bool {
-        matches!(self, Self::AgentStaysDead | Self::StopAgent | Self::Silence | Self::RenewOn)
+        matches!(
+            self,
+            Self::AgentStaysDead | Self::StopAgent | Self::Silence | Self::RenewOn | Self::CutLink
+        )
     }
 }
 
@@ -97,6 +106,8 @@ impl fmt::Display for Action {
             Self::Halt => "halt and resume",
             Self::KillContainer => "kill container",
             Self::TearJournal => "torn journal",
+            Self::CutLink => "link cut",
+            Self::FillDisk => "disk full",
             Self::Failpoint => "failpoint",
         })
     }

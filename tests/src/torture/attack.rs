@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::ensure;
 use faultline::agents::Fleet;
-use faultline_proto::boottime::BootTime;
+use faultline_proto::{boottime::BootTime, id::FaultId};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -18,7 +18,7 @@ use super::{
     node::Node,
     order::Orders,
     rng::Rng,
-    round::takes_faults,
+    round::{prepare, takes_faults},
 };
 
 /// How long an agent may take to end, and to be started again.
@@ -85,7 +85,15 @@ pub(super) async fn strike(
             wait_for_end(node).await?;
             kill_all(&node.helpers());
         }
-        Action::Silence => {}
+        Action::CutLink => {
+            node.cut_link()?;
+            let node = node.clone();
+            struck.resume = Some(Box::new(move || node.mend_link()));
+        }
+        Action::FillDisk => {
+            struck.may_refuse = true;
+            struck.problems = fill_disk(node, fleet, plan, &mut rng).await?;
+        }
         Action::Revert => struck.problems = revert(node, fleet, plan).await,
         Action::RenewOn => {
             let lifetimes = plan.faults.iter().map(|fault| fault.lifetime);
@@ -112,7 +120,7 @@ pub(super) async fn strike(
         }
         // It may die before it answers.
         Action::Failpoint if rng.chance(50) => drop(revert(node, fleet, plan).await),
-        Action::Failpoint => {}
+        Action::Failpoint | Action::Silence => {}
         Action::TearJournal => {
             end_agent(node, Signal::SIGKILL).await?;
             struck.torn = tear(node, &mut rng)?;
@@ -173,6 +181,23 @@ async fn halt(fleet: &Fleet, rng: &mut Rng) -> Vec<String> {
         problems.extend(answer.err().map(|error| format!("not resumed: {error}")));
     }
     problems
+}
+
+/// With a full disk a fault is refused, and what there is can be reverted.
+async fn fill_disk(
+    node: &Node,
+    fleet: &Fleet,
+    plan: &Plan,
+    rng: &mut Rng,
+) -> anyhow::Result<Vec<String>> {
+    node.fill_disk()?;
+    let said = prepare(node, fleet, plan, FaultId::from_bits(rng.bits()), false).await?;
+    let mut problems = revert(node, fleet, plan).await;
+    node.free_disk()?;
+    if said != ["journal"] {
+        problems.push(format!("a full disk, and a fault is answered with {said:?}"));
+    }
+    Ok(problems)
 }
 
 /// Cuts off the end of a record, as a loss of power could on a file system that does not keep order.

@@ -59,7 +59,10 @@ impl Dump {
         }
         dump.0.insert("processes".into(), processes(place.init));
         let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", place.init));
-        let mounts = mounts.unwrap_or_default().lines().map(Into::into).collect();
+        // Names that others on this machine give to their namespaces come and go.
+        let own = mounts.unwrap_or_default();
+        let own = own.lines().filter(|line| !line.contains(" - nsfs "));
+        let mounts = own.map(Into::into).collect();
         dump.0.insert("mounts".into(), mounts);
         dump
     }

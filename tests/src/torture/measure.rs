@@ -1,5 +1,5 @@
 //! When effects ended, seen from outside: traffic by datagrams of the harness's own, stopped processes
-//! by `/proc`. Times are of CLOCK_BOOTTIME, as those of leases.
+//! by `/proc`. Times are of `CLOCK_BOOTTIME`, as those of leases.
 
 use std::{
     collections::BTreeMap,

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     net::{IpAddr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
     sync::Arc,
@@ -86,13 +87,16 @@ impl Node {
             holders,
             addresses: pods.into_iter().map(|pod| pod.addresses).collect(),
             place: Place { init, networks, groups },
-            state_dir: sandbox.directory().join(name).join("state"),
+            // As the node sees it: the journal gets a disk of its own there.
+            state_dir: PathBuf::from(format!("/proc/{init}/root"))
+                .join(sandbox.directory().join(name).join("state").strip_prefix("/")?),
             sandbox: Arc::clone(sandbox),
         })
     }
 
     /// Plants what is foreign to us, and the harness's own echoes.
     pub(super) fn plant(&self) -> anyhow::Result<()> {
+        self.give_disk()?;
         for pid in &self.holders {
             plant::in_network_of(*pid)?;
             plant::echo_in(*pid);
@@ -100,6 +104,38 @@ impl Node {
         let pod = self.pod(PLANTED).context("the planted pod")?;
         let container = pod.containers.first().context("its container")?;
         plant::in_groups_of(&container.id, &self.place.groups)
+    }
+
+    /// Puts the journal on a small disk of its own, so that it can be filled.
+    fn give_disk(&self) -> anyhow::Result<()> {
+        let dir = self.sandbox.directory().join(&self.name).join("state/journal");
+        plant::disk(self.place.init, &dir)
+    }
+
+    /// Fills the disk of the journal to the last byte.
+    pub(super) fn fill_disk(&self) -> anyhow::Result<()> {
+        let mut file = fs::File::create(self.filler())?;
+        while file.write_all(&[0; 512]).is_ok() {}
+        Ok(())
+    }
+
+    /// Makes room again.
+    pub(super) fn free_disk(&self) -> anyhow::Result<()> {
+        Ok(fs::remove_file(self.filler())?)
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.state_dir.join("journal/somebody-elses")
+    }
+
+    /// Cuts the way from here to the agent.
+    pub(super) fn cut_link(&self) -> anyhow::Result<()> {
+        plant::cut(&self.name, &self.endpoint.address)
+    }
+
+    /// Takes that back.
+    pub(super) fn mend_link(&self) {
+        plant::mend(&self.name);
     }
 
     /// A pod as it is now, with its present container.

@@ -14,6 +14,10 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, setns, unshare},
+};
 
 use crate::observer::in_net_ns_of;
 
@@ -25,6 +29,8 @@ pub(super) const PLANTED_COMMAND: [&str; 3] =
 /// The name of the foreign control group.
 const FOREIGN_GROUP: &str = "somebody-elses";
 
+/// The disk of a journal: room for some tens of records.
+const DISK_OPTIONS: &str = "size=512k";
 /// Its name is near to ours on purpose.
 const TABLE: &str = "
 table inet faultlin {
@@ -104,6 +110,45 @@ fn below(dir: &Path, name: &str) -> Option<PathBuf> {
     let dirs = fs::read_dir(dir).ok()?.flatten().filter(|e| e.path().is_dir());
     dirs.map(|e| e.path())
         .find_map(|path| if path.ends_with(name) { Some(path) } else { below(&path, name) })
+}
+
+/// Mounts a small disk in the mount namespace of a process.
+pub(super) fn disk(pid: i32, dir: &Path) -> anyhow::Result<()> {
+    let namespace = fs::File::open(format!("/proc/{pid}/ns/mnt"))?;
+    let mounted = thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            // A thread may change its mount namespace when it shares its directories with no other,
+            // `setns(2)`.
+            unshare(CloneFlags::CLONE_FS)?;
+            setns(&namespace, CloneFlags::CLONE_NEWNS)?;
+            mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::empty(), Some(DISK_OPTIONS))
+        });
+        inside.join()
+    });
+    let mounted = mounted.map_err(|_panic| anyhow::anyhow!("the thread that mounts ended"))?;
+    mounted.with_context(|| format!("mount a disk on {}", dir.display()))
+}
+
+/// Drops what this program sends to an agent, in its own network namespace.
+pub(super) fn cut(node: &str, address: &str) -> anyhow::Result<()> {
+    let (address, port) = address.rsplit_once(':').context("a port")?;
+    let table = format!(
+        "table ip torture_{node} {{
+            chain cut {{
+                type filter hook output priority 0; policy accept;
+                ip daddr {address} tcp dport {port} drop
+            }}
+        }}
+        "
+    );
+    run("nft", &["-f", "-"], &table)
+}
+
+/// Takes that back.
+pub(super) fn mend(node: &str) {
+    if let Err(error) = run("nft", &["delete", "table", "ip", &format!("torture_{node}")], "") {
+        eprintln!("the link to {node} stays cut: {error:#}");
+    }
 }
 
 /// Answers datagrams in the network of a process until this program ends.

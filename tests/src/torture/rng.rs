@@ -1,4 +1,4 @@
-//! Chance that can be repeated: SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number
+//! Chance that can be repeated: `SplitMix64` (Steele, Lea, Flood: Fast splittable pseudorandom number
 //! generators, OOPSLA 2014).
 
 use std::{ops::Range, time::Duration};

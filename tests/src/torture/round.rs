@@ -93,11 +93,11 @@ pub(super) async fn play(node: &Node, before: &Dump, plan: Plan) -> anyhow::Resu
     problems.extend(settle(node, &fleet, before, &plan).await?);
     let refused: Vec<String> = known.iter().filter_map(|known| known.refused.clone()).collect();
     let unexpected = ["stuck", "halted", "kernel", "journal", "invalid", "foreign", "protected"];
-    let halted = |why: &str| why == "halted" && struck.may_refuse;
+    let expected = |why: &str| matches!(why, "halted" | "journal") && struck.may_refuse;
     problems.extend(
         refused
             .iter()
-            .filter(|why| unexpected.contains(&why.as_str()) && !halted(why))
+            .filter(|why| unexpected.contains(&why.as_str()) && !expected(why))
             .map(|why| format!("refused: {why}")),
     );
     if !problems.is_empty() {
@@ -229,6 +229,17 @@ pub(super) async fn takes_faults(
     fleet: &Fleet,
     plan: &Plan,
 ) -> anyhow::Result<Vec<String>> {
+    prepare(node, fleet, plan, FaultId::from_bits(plan.number), true).await
+}
+
+/// Prepares one more fault, and says with which words it was refused.
+pub(super) async fn prepare(
+    node: &Node,
+    fleet: &Fleet,
+    plan: &Plan,
+    id: FaultId,
+    dry_run: bool,
+) -> anyhow::Result<Vec<String>> {
     let fault = plan.faults.first().context("a round has a fault")?;
     let everything = || Some(pb::PeerSet { everything: true, cidrs: Vec::new() });
     let partition = pb::Partition {
@@ -240,13 +251,13 @@ pub(super) async fn takes_faults(
         ..pb::Partition::default()
     };
     let injection = pb::Injection {
-        fault_id: FaultId::from_bits(plan.number).to_string(),
+        fault_id: id.to_string(),
         target: Some(node.pod(fault.pod).context("a pod")?.target().into()),
         fault: Some(pb::Fault { kind: Some(pb::fault::Kind::Partition(partition)) }),
         lease_ms: 1000,
         deadline_boottime_ns: now().after(Duration::from_secs(10)).as_nanos(),
     };
     let by_node = [(node.name.clone(), vec![injection])].into();
-    let refused = fleet.prepare(RunId::from_bits(plan.number), &by_node, true).await.err();
+    let refused = fleet.prepare(RunId::from_bits(plan.number), &by_node, dry_run).await.err();
     Ok(refused.into_iter().flatten().map(|error| reason(&error)).collect())
 }
