@@ -23,7 +23,7 @@ use faultline_proto::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::fault::AnyInjection;
+use crate::{failpoint, fault::AnyInjection};
 
 /// The version of the records that this agent writes, and the only one that it reads.
 const VERSION: u32 = 1;
@@ -136,8 +136,10 @@ impl Journal {
     /// # Errors
     /// When that fails (a full or read-only disk). What was written of them is removed again.
     pub fn append(&self, records: Vec<Record>) -> Result<Vec<Journalled>, JournalError> {
-        let written =
-            records.iter().try_for_each(|record| self.write(record)).and_then(|()| sync(&self.dir));
+        let written = records.iter().try_for_each(|record| self.write(record)).and_then(|()| {
+            failpoint::reach(failpoint::BEFORE_SYNC);
+            sync(&self.dir)
+        });
         if let Err(error) = written {
             for record in &records {
                 // Best effort: a record without a fault behind it reverts to nothing.
@@ -155,7 +157,10 @@ impl Journal {
     pub fn remove(&self, id: FaultId) -> Result<(), JournalError> {
         let path = self.path(id);
         match fs::remove_file(&path) {
-            Ok(()) => sync(&self.dir),
+            Ok(()) => {
+                failpoint::reach(failpoint::REMOVED);
+                sync(&self.dir)
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(e) => Err(JournalError::new("remove", &path, e)),
         }
@@ -184,6 +189,7 @@ impl Journal {
                 .open(&temporary)?;
             file.write_all(&text)?;
             file.sync_all()?;
+            failpoint::reach(failpoint::RECORD_WRITTEN);
             fs::rename(&temporary, &path)
         };
         write().map_err(|e| {

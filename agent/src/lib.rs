@@ -14,6 +14,7 @@ pub mod journal;
 pub mod lifecycle;
 pub mod resolve;
 
+pub mod failpoint;
 pub mod fault;
 pub mod helper;
 

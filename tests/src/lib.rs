@@ -9,3 +9,4 @@ pub mod process;
 pub mod program;
 pub mod sandbox;
 pub mod sim;
+pub mod torture;

@@ -21,8 +21,8 @@ use crate::{
 };
 
 /// A control group younger than this may be of an agent that is just about to use it: on a machine
-/// that is several nodes at once, as a sandbox's is, agents see each other's.
-const CGROUP_AGE_MIN: Duration = Duration::from_secs(5);
+/// that is several nodes at once, as a sandbox's is, agents see each other's. They are looked at again.
+pub const CGROUP_AGE_MIN: Duration = Duration::from_secs(2);
 
 /// What a sweep did.
 #[derive(Debug, Default)]
@@ -33,6 +33,9 @@ pub struct Swept {
     pub failed: Vec<String>,
     /// What carries our name and has a lease that has not ended: it was left alone.
     pub in_effect: Vec<String>,
+    /// Control groups without a record were too young to be judged: sweep again when
+    /// [`CGROUP_AGE_MIN`] has passed.
+    pub is_too_early: bool,
 }
 
 /// Removes everything on this node that carries our name and is not of a fault in `known`. What is of
@@ -44,13 +47,7 @@ pub fn sweep(resolver: &Resolver, known: &BTreeSet<FaultId>, lost: &BTreeSet<Fau
         Err(e) => swept.failed.push(format!("a helper: {e}")),
     }
     swept.all_tables(known, lost);
-    for hierarchy in &resolver.cgroups.hierarchies {
-        for (id, dir) in cgroup_dir::ours_below(&hierarchy.mount_point) {
-            if !known.contains(&id) && is_old(&dir) {
-                swept.take_in(&format!("control group {}", dir.display()), fs::remove_dir(&dir));
-            }
-        }
-    }
+    swept.groups(resolver, known);
     swept
 }
 
@@ -85,6 +82,19 @@ impl Swept {
             match partition::remove_from(net_ns, table.fault) {
                 Ok(_) => self.removed.push(what),
                 Err(e) => self.failed.push(format!("{what}: {e}")),
+            }
+        }
+    }
+
+    fn groups(&mut self, resolver: &Resolver, known: &BTreeSet<FaultId>) {
+        for hierarchy in &resolver.cgroups.hierarchies {
+            let ours = cgroup_dir::ours_below(&hierarchy.mount_point);
+            for (_, dir) in ours.into_iter().filter(|(id, _)| !known.contains(id)) {
+                if is_old(&dir) {
+                    self.take_in(&format!("control group {}", dir.display()), fs::remove_dir(&dir));
+                } else {
+                    self.is_too_early = true;
+                }
             }
         }
     }

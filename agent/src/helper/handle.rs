@@ -80,9 +80,11 @@ impl Helper {
         let output = make_non_blocking(input.as_fd()).and_then(|()| Lines::new(output));
         let output = output.map_err(failed)?;
         let mut this = Self { kind, child, input: Some(input), output };
+        crate::failpoint::reach(crate::failpoint::HELPER_SPAWNED);
         this.write(start)?;
         match this.answer()? {
             Report::Ready { notes } => {
+                crate::failpoint::reach(crate::failpoint::HELPER_READY);
                 tracing::debug!(kind = kind.as_str(), %id, pid = this.pid(), ?notes, "helper ready");
                 Ok(this)
             }

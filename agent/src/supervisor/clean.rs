@@ -6,14 +6,15 @@ use faultline_proto::{boottime::BootTime, id::FaultId};
 use tracing::{debug, error, info, warn};
 
 use super::{held::Held, node::NodeState};
-use crate::{fault, journal::Found, kernel::clock, lifecycle::Lifecycle};
+use crate::{failpoint, fault, journal::Found, kernel::clock, lifecycle::Lifecycle};
 
 /// How long after a sweep that had to leave something alone the next one comes.
-const SWEEP_AGAIN: Duration = Duration::from_secs(30);
+const SWEEP_AGAIN: Duration = Duration::from_secs(5);
 
 impl NodeState {
     /// Reverts what the journal holds, then removes what carries our name without a record.
     pub(super) fn clean_up(&mut self, found: Found) {
+        failpoint::reach(failpoint::JOURNAL_READ);
         for (path, why) in &found.unreadable {
             error!(path = %path.display(), %why, "a journal file is not understood; the node is stuck");
         }
@@ -34,7 +35,9 @@ impl NodeState {
             self.held.insert(id, Held::new(journalled, life));
             self.attempt_revert(id);
         }
+        failpoint::reach(failpoint::BEFORE_SWEEP);
         self.sweep();
+        failpoint::reach(failpoint::SWEPT);
     }
 
     /// Sweeps again, if the last time something had to be left alone.
@@ -61,8 +64,12 @@ impl NodeState {
         for what in &swept.in_effect {
             debug!(%what, "left to its lease: it has no record here");
         }
-        let again = !swept.in_effect.is_empty();
-        self.sweep_at = again.then(|| clock::now().after(SWEEP_AGAIN));
+        let again = if swept.is_too_early {
+            Some(fault::CGROUP_AGE_MIN)
+        } else {
+            (!swept.in_effect.is_empty()).then_some(SWEEP_AGAIN)
+        };
+        self.sweep_at = again.map(|again| clock::now().after(again));
     }
 }
 

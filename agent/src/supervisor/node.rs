@@ -23,6 +23,7 @@ use super::{
     held::{Held, Status},
 };
 use crate::{
+    failpoint,
     fault::{AnyInjection, Refusal, Wake},
     journal::{Journal, JournalError, Record},
     kernel::clock,
@@ -161,7 +162,10 @@ impl NodeState {
         if dry_run {
             return Ok(prepared);
         }
-        for journalled in self.journal.append(records)? {
+        failpoint::reach(failpoint::BEFORE_APPEND);
+        let appended = self.journal.append(records)?;
+        failpoint::reach(failpoint::APPENDED);
+        for journalled in appended {
             let record = journalled.record();
             let (id, life) =
                 (record.fault_id, Lifecycle::prepared(now, record.lease, record.deadline));
@@ -269,7 +273,9 @@ impl NodeState {
                 return;
             }
         };
+        failpoint::reach(failpoint::BEFORE_INJECT);
         let result = held.record.injection().as_injection().inject(lease_end);
+        failpoint::reach(failpoint::INJECTED);
         let now = clock::now();
         held.committed = Some(now);
         match result {
@@ -295,6 +301,7 @@ impl NodeState {
         let Some(held) = self.held.get_mut(&id) else { return };
         let Some(live) = held.live.as_mut() else { return };
         let seen = live.prove().map_err(|e| chain(&e));
+        failpoint::reach(failpoint::LOOKED);
         let now = clock::now();
         let window = held.fault().proof_window();
         let window_end = held.committed.unwrap_or(now).after(window);
@@ -329,7 +336,10 @@ impl NodeState {
         let held = self.held.get_mut(&id)?;
         let now = clock::now();
         if let (Ok(lease_end), Some(live)) = (held.life.renew(now), held.live.as_mut()) {
-            match live.renew(lease_end) {
+            failpoint::reach(failpoint::BEFORE_RENEW);
+            let renewed = live.renew(lease_end);
+            failpoint::reach(failpoint::RENEWED);
+            match renewed {
                 Ok(()) => held.life.renewed(lease_end),
                 Err(e) => warn!(fault = %id, error = %chain(&e), "the lease was not renewed"),
             }
@@ -355,7 +365,10 @@ impl NodeState {
         let Some(held) = self.held.get_mut(&id) else { return };
         let injection = held.record.injection().as_injection();
         let mut problems = Vec::new();
-        match injection.revert() {
+        failpoint::reach(failpoint::BEFORE_REVERT);
+        let reverted = injection.revert();
+        failpoint::reach(failpoint::REVERTED);
+        match reverted {
             Ok(changed) => {
                 for change in changed {
                     if !held.changed_by_others.contains(&change) {
@@ -370,6 +383,7 @@ impl NodeState {
             Ok(residue) => problems.extend(residue),
             Err(e) => problems.push(format!("the kernel could not be read: {}", chain(&e))),
         }
+        failpoint::reach(failpoint::BEFORE_REMOVE);
         // The kernel is clean before the record goes: a failure here leaves a record too many.
         if problems.is_empty()
             && let Err(e) = self.journal.remove(id)

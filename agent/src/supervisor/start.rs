@@ -22,6 +22,7 @@ use super::{
     run::run,
 };
 use crate::{
+    failpoint,
     journal::{Journal, JournalError},
     resolve::Resolver,
 };
@@ -84,6 +85,7 @@ impl Supervisor {
         let dir = &config.state_dir;
         fs::create_dir_all(dir).map_err(|source| state_dir(dir, source))?;
         let lock = lock(&dir.join("lock"))?;
+        failpoint::allow(dir);
         let (journal, found) = Journal::open(&dir.join("journal"))?;
         let halt_file = dir.join("halted");
         let halt = match fs::read_to_string(&halt_file) {
