@@ -9,7 +9,7 @@ use std::{
 };
 
 use faultline_tests::{
-    observer::is_root,
+    observer::can_run,
     program::{Running, faultline, project_file},
 };
 use nix::sys::signal::Signal;
@@ -80,7 +80,7 @@ fn file(dir: &tempfile::TempDir, text: &str) -> String {
 
 #[test]
 fn several_experiments_give_one_list_and_the_worst_exit_code() {
-    if !is_root("a sandbox") {
+    if !can_run("a sandbox") {
         return;
     }
     let alone = alone();
@@ -111,7 +111,7 @@ fn several_experiments_give_one_list_and_the_worst_exit_code() {
 
 #[test]
 fn a_plan_says_who_would_be_hit_and_a_target_that_is_nobody_is_shown_in_its_file() {
-    if !is_root("a sandbox") {
+    if !can_run("a sandbox") {
         return;
     }
     let alone = alone();
@@ -148,7 +148,7 @@ fn a_report_that_has_nowhere_to_go_is_said_before_anything_is_done() {
 
 #[test]
 fn a_reader_that_goes_away_leaves_no_fault_and_no_sandbox() {
-    if !is_root("a sandbox") {
+    if !can_run("a sandbox") {
         return;
     }
     let alone = alone();
@@ -170,7 +170,7 @@ fn a_reader_that_goes_away_leaves_no_fault_and_no_sandbox() {
 
 #[test]
 fn ctrl_c_leaves_nothing_of_a_plan() {
-    if !is_root("a sandbox") {
+    if !can_run("a sandbox") {
         return;
     }
     let alone = alone();

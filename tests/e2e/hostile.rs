@@ -8,7 +8,7 @@ use std::{
 };
 
 use faultline_tests::{
-    observer::{is_root, output_in_net_ns_of, processes_in_cgroup, processes_named},
+    observer::{can_run, output_in_net_ns_of, processes_in_cgroup, processes_named},
     program::Running,
 };
 use nix::{
@@ -46,7 +46,7 @@ fn waits_for(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
 
 #[test]
 fn an_agent_whose_disk_became_read_only_still_reverts_and_refuses_what_is_new() {
-    if !is_root("a read-only disk") {
+    if !can_run("a read-only disk") {
         return;
     }
     let alone = alone();
@@ -94,7 +94,7 @@ fn an_agent_whose_disk_became_read_only_still_reverts_and_refuses_what_is_new() 
 
 #[test]
 fn a_probe_whose_command_hangs_leaves_no_process() {
-    if !is_root("an exec probe") {
+    if !can_run("an exec probe") {
         return;
     }
     let alone = alone();

@@ -9,7 +9,7 @@ use std::{
 };
 
 use faultline_tests::{
-    observer::{UdpProber, descendants, is_root, lease_left, processes_in_cgroup},
+    observer::{UdpProber, can_run, descendants, lease_left, processes_in_cgroup},
     program::{Ended, Running},
 };
 use nix::{
@@ -71,7 +71,7 @@ fn cut(restart_after: &str, dir: &tempfile::TempDir) -> (Running, UdpProber, i32
 
 #[test]
 fn an_agent_that_is_killed_leaves_a_fault_that_ends_with_its_lease() {
-    if !is_root("kill -9 of the agent") {
+    if !can_run("kill -9 of the agent") {
         return;
     }
     let alone = alone();
@@ -104,7 +104,7 @@ fn an_agent_that_is_killed_leaves_a_fault_that_ends_with_its_lease() {
 
 #[test]
 fn an_agent_that_is_killed_and_restarted_reverts_from_its_journal() {
-    if !is_root("restart of the agent") {
+    if !can_run("restart of the agent") {
         return;
     }
     let alone = alone();
@@ -123,7 +123,7 @@ fn an_agent_that_is_killed_and_restarted_reverts_from_its_journal() {
 
 #[test]
 fn an_agent_that_is_stopped_cannot_keep_a_fault_alive() {
-    if !is_root("SIGSTOP of the agent") {
+    if !can_run("SIGSTOP of the agent") {
         return;
     }
     let alone = alone();
@@ -145,7 +145,7 @@ fn an_agent_that_is_stopped_cannot_keep_a_fault_alive() {
 
 #[test]
 fn a_command_line_that_is_killed_takes_its_sandbox_with_it() {
-    if !is_root("kill -9 of the command line") {
+    if !can_run("kill -9 of the command line") {
         return;
     }
     let alone = alone();

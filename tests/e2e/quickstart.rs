@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use faultline_tests::{
-    observer::{descendants, is_root},
+    observer::{can_run, descendants},
     program::{Running, project_file},
 };
 use nix::sys::signal::Signal;
@@ -23,7 +23,7 @@ fn number(value: &Value) -> f64 {
 
 #[test]
 fn the_quickstart_holds_and_says_how_long_the_outage_was() {
-    if !is_root("the quickstart") {
+    if !can_run("the quickstart") {
         return;
     }
     let alone = alone();
@@ -56,7 +56,7 @@ fn the_quickstart_holds_and_says_how_long_the_outage_was() {
 
 #[test]
 fn every_example_runs() {
-    if !is_root("the examples") {
+    if !can_run("the examples") {
         return;
     }
     for example in ["partition.yaml", "kill.yaml", "memory-pressure.yaml"] {
@@ -71,7 +71,7 @@ fn every_example_runs() {
 
 #[test]
 fn the_first_ctrl_c_reverts_and_ends() {
-    if !is_root("Ctrl-C") {
+    if !can_run("Ctrl-C") {
         return;
     }
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
@@ -88,7 +88,7 @@ fn the_first_ctrl_c_reverts_and_ends() {
 
 #[test]
 fn the_second_ctrl_c_ends_at_once_and_leaves_nothing_running() {
-    if !is_root("the second Ctrl-C") {
+    if !can_run("the second Ctrl-C") {
         return;
     }
     let alone = alone();

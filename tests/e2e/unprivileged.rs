@@ -3,7 +3,7 @@
 use std::{os::unix::process::CommandExt, process::Command, time::Duration};
 
 use faultline_tests::{
-    observer::is_root,
+    observer::can_run,
     program::{Ended, Running, faultline, project_file},
 };
 
@@ -43,7 +43,7 @@ fn run_as_nobody(example: &str) -> Option<Ended> {
 
 #[test]
 fn the_quickstart_and_kill_run_without_root() {
-    if !is_root("becoming somebody who is not root") {
+    if !can_run("becoming somebody who is not root") {
         return;
     }
     for example in ["quickstart.yaml", "kill.yaml"] {
@@ -57,7 +57,7 @@ fn the_quickstart_and_kill_run_without_root() {
 
 #[test]
 fn memory_pressure_is_refused_without_root_and_it_is_said_why() {
-    if !is_root("becoming somebody who is not root") {
+    if !can_run("becoming somebody who is not root") {
         return;
     }
     let alone = alone();

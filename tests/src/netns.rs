@@ -25,6 +25,9 @@ pub const CONNECT_TIME_MAX: Duration = Duration::from_millis(400);
 
 /// Whether the kernel tests can run here; says loudly why not, and fails where all are required.
 pub fn can_test() -> bool {
+    if !crate::observer::can_run("a test in network namespaces") {
+        return false;
+    }
     match Namespace::try_new() {
         Ok(_namespace) => true,
         Err(error) => {

@@ -18,17 +18,31 @@ use std::{
 
 use nix::sched::{CloneFlags, setns};
 
-/// Whether a ring that needs root can run. Says so if not, and fails where nothing may be skipped.
+/// The programs that observe from outside: nftables and iproute2, which test machines have.
+const TOOLS: [&str; 2] = ["nft", "ip"];
+
+/// Whether a test can run that needs root and tools to observe with. Says so if not, and fails where
+/// nothing may be skipped.
 ///
 /// # Panics
-/// When it cannot run and `FAULTLINE_REQUIRE_ALL` is set.
-pub fn is_root(test: &str) -> bool {
-    if nix::unistd::geteuid().is_root() {
-        return true;
-    }
-    assert!(std::env::var_os("FAULTLINE_REQUIRE_ALL").is_none(), "{test} needs root");
-    eprintln!("SKIPPED: {test} needs root");
+/// When it cannot run and `FAULTLINE_REQUIRE_ALL` is 1.
+pub fn can_run(test: &str) -> bool {
+    let missing: Vec<&str> = TOOLS.into_iter().filter(|tool| !is_installed(tool)).collect();
+    let why = match (nix::unistd::geteuid().is_root(), missing.is_empty()) {
+        (true, true) => return true,
+        (false, _) => "root".to_owned(),
+        (true, false) => missing.join(" and "),
+    };
+    let required = std::env::var("FAULTLINE_REQUIRE_ALL").is_ok_and(|v| v == "1");
+    assert!(!required, "{test} needs {why}");
+    eprintln!("SKIPPED: {test} needs {why}");
     false
+}
+
+/// Whether a program is found on `PATH`.
+pub fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(program).exists())
 }
 
 /// The processes with `text` in a line of their `/proc/PID/cgroup`.
