@@ -29,6 +29,8 @@ pub struct Overview {
     pub injections: Vec<Injected>,
     /// Nodes that refuse new injections, and why.
     pub halted: Vec<Halted>,
+    /// Nodes where something could not be reverted, and what to do about it.
+    pub stuck: Vec<Stuck>,
     /// Nodes that could not be asked, and why.
     pub unreachable: Vec<String>,
 }
@@ -40,6 +42,16 @@ pub struct Halted {
     /// The node.
     pub node: String,
     /// What whoever halted it wrote.
+    pub reason: String,
+}
+
+/// A node where something could not be reverted.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stuck {
+    /// The node.
+    pub node: String,
+    /// What its agent says of it.
     pub reason: String,
 }
 
@@ -72,7 +84,8 @@ pub struct Injected {
 impl Overview {
     /// Whether a revert could not be proven somewhere.
     pub fn has_residue(&self) -> bool {
-        self.injections.iter().any(|injection| !injection.residue.is_empty())
+        !self.stuck.is_empty()
+            || self.injections.iter().any(|injection| !injection.residue.is_empty())
     }
 
     /// For a person.
@@ -104,6 +117,9 @@ impl Overview {
         for halted in &self.halted {
             line(&mut out, &format!("{}  halted: {}", halted.node, halted.reason));
         }
+        for stuck in &self.stuck {
+            line(&mut out, &format!("{}  {}", stuck.node, stuck.reason));
+        }
         for unreachable in &self.unreachable {
             line(&mut out, &format!("not asked: {unreachable}"));
         }
@@ -129,6 +145,8 @@ pub async fn halt(place: &Place, reason: &str) -> Result<Overview, StepError> {
     let (fleet, errors) = Fleet::connect_some(&place.agents(), &place.credentials()?).await;
     let answers = fleet.halt(reason).await;
     let mut overview = overview(&fleet, answers, &errors, |_| true);
+    // Halting has just tried again what was stuck: its answer names what is left.
+    overview.stuck.clear();
     overview.halted = fleet
         .agents()
         .filter(|agent| {
@@ -172,7 +190,11 @@ fn overview(
         let reason = agent.description().halted_reason.clone()?;
         Some(Halted { node: agent.node().into(), reason })
     });
-    Overview { injections, halted: halted.collect(), unreachable }
+    let stuck = fleet.agents().filter_map(|agent| {
+        let reason = agent.description().stuck_reason.clone()?;
+        Some(Stuck { node: agent.node().into(), reason })
+    });
+    Overview { injections, halted: halted.collect(), stuck: stuck.collect(), unreachable }
 }
 
 fn injected(node: &str, status: pb::InjectionStatus, clock: &AgentClock) -> Injected {

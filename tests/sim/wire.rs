@@ -1,7 +1,7 @@
 //! The real agent's service, over real mutual TLS, against nonsense: every answer is a typed status,
 //! and the agent goes on.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use faultline::place::{CONTROLLER_NAME, Credentials, agent_server_name};
 use faultline_agent::{
@@ -33,7 +33,13 @@ struct Agent {
 /// An agent of this process: its supervisor, its service, and an empty state directory. It sees no
 /// pods, so that nothing it is asked can come to touch a kernel.
 fn agent() -> Agent {
+    agent_after(|_state_dir| {})
+}
+
+/// The same, on a state directory that was left in some state.
+fn agent_after(leave: impl FnOnce(&Path)) -> Agent {
     let dir = tempfile::tempdir().expect("a directory");
+    leave(&dir.path().join("state"));
     let authority = Authority::new().expect("an authority");
     let Pair { cert_pem, key_pem } = authority.agent("node1").expect("a certificate");
     for (name, text) in [("ca", authority.ca_pem()), ("cert", cert_pem), ("key", key_pem)] {
@@ -249,4 +255,29 @@ async fn a_second_agent_says_who_holds_the_lock() {
     let error = Supervisor::start(config).expect_err("there is one");
     assert!(matches!(error, StartError::Locked { .. }), "{error:?}");
     assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn a_record_that_nobody_understands_makes_the_node_stuck_until_it_is_removed() {
+    let torn = |state_dir: &Path| {
+        let journal = state_dir.join("journal");
+        fs::create_dir_all(&journal).expect("made");
+        fs::write(journal.join("00000000000000b2.json"), "faultline-journal 1 00").expect("torn");
+    };
+    let agent = agent_after(torn);
+    let mut client = agent.controller().await;
+    let describe = || pb::DescribeRequest {};
+    let reason = client.describe(describe()).await.expect("described").into_inner().stuck_reason;
+    let reason = reason.expect("it says that it is stuck");
+    assert!(reason.contains("00000000000000b2.json"), "{reason}");
+    let refused = client.prepare(prepare(injection())).await.expect_err("stuck");
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    client.revert(pb::RevertRequest::default()).await.expect("reverting is always legal");
+    let file = agent.dir.path().join("state/journal/00000000000000b2.json");
+    assert!(file.exists(), "it is left for a person to look at");
+    fs::remove_file(file).expect("removed by a person");
+    let answer = client.describe(describe()).await.expect("described").into_inner();
+    assert_eq!(answer.stuck_reason, None);
+    let refused = client.prepare(prepare(injection())).await.expect_err("no such pod");
+    assert_eq!(refused.code(), Code::NotFound, "open again");
 }

@@ -88,7 +88,7 @@ impl agent_server::Agent for Service {
     type WatchStream = Changes;
 
     async fn describe(&self, _: Request<pb::DescribeRequest>) -> Answer<pb::DescribeResponse> {
-        let halted = self.supervisor.halted().await.map_err(error::queue)?;
+        let condition = self.supervisor.condition().await.map_err(error::queue)?;
         Ok(Response::new(pb::DescribeResponse {
             node: self.info.node.clone(),
             agent_version: env!("CARGO_PKG_VERSION").into(),
@@ -97,7 +97,8 @@ impl agent_server::Agent for Service {
             boottime_ns: clock::now().as_nanos(),
             cgroup_version: self.info.cgroup_version().into(),
             features: self.info.features.iter().cloned().map(Into::into).collect(),
-            halted_reason: halted.map(|halt| halt.reason),
+            halted_reason: condition.halted.map(|halt| halt.reason),
+            stuck_reason: condition.stuck,
             pods_seen: u32::try_from(self.info.resolver.pods_seen()).unwrap_or(u32::MAX),
         }))
     }

@@ -15,7 +15,7 @@ use tokio::sync::{broadcast, oneshot};
 
 use super::{
     held::Status,
-    node::{HaltState, PrepareError, PreparedItem},
+    node::{Condition, PrepareError, PreparedItem},
 };
 use crate::lifecycle::NotAllowed;
 
@@ -106,8 +106,8 @@ pub(super) enum Request {
     Resume {
         reply: oneshot::Sender<Result<(), String>>,
     },
-    Halted {
-        reply: oneshot::Sender<Option<HaltState>>,
+    Condition {
+        reply: oneshot::Sender<Condition>,
     },
     Shutdown {
         reply: oneshot::Sender<Vec<Status>>,
@@ -194,12 +194,12 @@ impl Handle {
         self.ask(|reply| Request::Resume { reply }).await
     }
 
-    /// Whether the node is halted.
+    /// Whether the node takes new injections.
     ///
     /// # Errors
     /// When the supervisor takes no request.
-    pub async fn halted(&self) -> Result<Option<HaltState>, QueueError> {
-        self.ask(|reply| Request::Halted { reply }).await
+    pub async fn condition(&self) -> Result<Condition, QueueError> {
+        self.ask(|reply| Request::Condition { reply }).await
     }
 
     /// Reverts everything and ends the supervisor.

@@ -14,5 +14,5 @@ mod start;
 
 pub use handle::{CommitAnswer, Handle, NotAllowedFault, PrepareItem, QueueError, RevertScope};
 pub use held::Status;
-pub use node::{HaltState, PrepareError, PreparedItem};
+pub use node::{Condition, HaltState, PrepareError, PreparedItem};
 pub use start::{Config, StartError, Supervisor};

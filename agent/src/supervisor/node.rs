@@ -41,6 +41,15 @@ pub struct HaltState {
     pub reason: String,
 }
 
+/// What keeps a node from taking new injections; nothing, if both are `None`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// Somebody halted it.
+    pub halted: Option<HaltState>,
+    /// Something could not be reverted, or an undo record is not understood: what, and the way out.
+    pub stuck: Option<String>,
+}
+
 /// An injection that is, or would be, prepared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreparedItem {
@@ -184,14 +193,8 @@ impl NodeState {
         if let Some(halt) = &self.halt {
             return Err(PrepareError::Halted(halt.reason.clone()));
         }
-        self.unreadable.retain(|path, _| self.journal.still_unreadable(path));
-        if let Some((path, why)) = self.unreadable.first_key_value() {
-            let what = format!("the journal file {} ({why})", path.display());
-            return Err(PrepareError::Stuck { what, way_out: LOOK_AND_REMOVE });
-        }
-        if let Some(stuck) = self.held.values().find(|h| h.life.state() == State::Stuck) {
-            let what = format!("fault {} ({})", stuck.id(), stuck.residue.join("; "));
-            return Err(PrepareError::Stuck { what, way_out: TRY_AGAIN });
+        if let Some(stuck) = self.stuck() {
+            return Err(stuck);
         }
         let limits = [
             ("injections in one request", new, INJECTIONS_PER_REQUEST_MAX),
@@ -203,6 +206,24 @@ impl NodeState {
             }
         }
         Ok(())
+    }
+
+    /// What keeps the node from taking new injections.
+    pub(super) fn condition(&mut self) -> Condition {
+        let stuck = self.stuck().map(|stuck| stuck.to_string());
+        Condition { halted: self.halt.clone(), stuck }
+    }
+
+    /// Why the node is stuck, if it is.
+    fn stuck(&mut self) -> Option<PrepareError> {
+        self.unreadable.retain(|path, _| self.journal.still_unreadable(path));
+        if let Some((path, why)) = self.unreadable.first_key_value() {
+            let what = format!("the journal file {} ({why})", path.display());
+            return Some(PrepareError::Stuck { what, way_out: LOOK_AND_REMOVE });
+        }
+        let stuck = self.held.values().find(|h| h.life.state() == State::Stuck)?;
+        let what = format!("fault {} ({})", stuck.id(), stuck.residue.join("; "));
+        Some(PrepareError::Stuck { what, way_out: TRY_AGAIN })
     }
 
     /// The answer to a Prepare that was answered before, if this is one.

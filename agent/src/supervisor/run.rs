@@ -106,7 +106,7 @@ fn take(node: &mut NodeState, waiters: &mut Vec<Waiter>, request: Request) {
             waiters.push(Waiter::Halt { ids, kept, reply });
         }
         Request::Resume { reply } => send(reply, node.resume()),
-        Request::Halted { reply } => send(reply, node.halt.clone()),
+        Request::Condition { reply } => send(reply, node.condition()),
         Request::Shutdown { reply } => {
             node.is_closing = true;
             let ids = revert_all(node, RevertReason::Shutdown);
