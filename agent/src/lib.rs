@@ -19,3 +19,5 @@ pub mod fault;
 pub mod helper;
 
 pub mod kernel;
+
+pub mod errors;

@@ -21,9 +21,10 @@ use nix::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Report, Request, chain,
+    Report, Request,
     channel::{self, Lines},
 };
+use crate::errors::chain;
 use crate::kernel::{
     KernelError, cgroup_dir, clock,
     memory::Ballast,

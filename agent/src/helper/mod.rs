@@ -155,9 +155,3 @@ fn shield() -> Result<(), String> {
     }
     signals.thread_block().map_err(|e| format!("cannot block signals: {e}"))
 }
-
-/// An error with its causes, as one text.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}

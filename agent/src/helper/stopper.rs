@@ -15,9 +15,10 @@ use nix::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Report, Request, chain,
+    Report, Request,
     channel::{self, Lines, make_non_blocking},
 };
+use crate::errors::chain;
 use crate::kernel::{
     KernelError,
     cgroup::CgroupFs,

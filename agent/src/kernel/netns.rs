@@ -19,7 +19,7 @@ use super::{KernelError, process::all_pids};
 
 /// Where `ip-netns(8)` and CNI plugins mount namespaces by name: as this process sees it, and as the
 /// node's first process does.
-const NAMED: [&str; 2] = ["/run/netns", "/proc/1/root/run/netns"];
+const NAMED: [&str; 2] = ["/run/netns", concat!("/proc/1/root", "/run/netns")];
 
 /// Which network namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

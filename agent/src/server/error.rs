@@ -6,6 +6,7 @@ use prost::Message;
 use tonic::{Code, Status};
 
 use crate::{
+    errors::chain,
     fault::Refusal,
     supervisor::{NotAllowedFault, PrepareError, QueueError},
 };
@@ -80,16 +81,4 @@ fn refused(error: &PrepareError, id: FaultId, refusal: &Refusal) -> Status {
         Refusal::Kernel(_) => (Code::Internal, "kernel"),
     };
     status(code, word, Some(id), error)
-}
-
-/// An error and all its causes, on one line: a status has room for one.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

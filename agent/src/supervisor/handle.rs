@@ -15,7 +15,8 @@ use tokio::sync::{broadcast, oneshot};
 
 use super::{
     held::Status,
-    node::{Condition, PrepareError, PreparedItem},
+    node::Condition,
+    prepare::{PrepareError, PreparedItem},
 };
 use crate::lifecycle::NotAllowed;
 

@@ -9,10 +9,12 @@ mod clean;
 mod handle;
 mod held;
 mod node;
+mod prepare;
 mod run;
 mod start;
 
 pub use handle::{CommitAnswer, Handle, NotAllowedFault, PrepareItem, QueueError, RevertScope};
 pub use held::Status;
-pub use node::{Condition, HaltState, PrepareError, PreparedItem};
+pub use node::{Condition, HaltState};
+pub use prepare::{PrepareError, PreparedItem};
 pub use start::{Config, StartError, Supervisor};

@@ -10,25 +10,19 @@ use std::{
 
 use faultline_proto::{
     boottime::BootTime,
-    id::{FaultId, RunId},
-    limits::{FAULTS_PER_NODE_MAX, INJECTIONS_PER_REQUEST_MAX},
+    id::FaultId,
     status::{Proof, RevertReason, State},
 };
-use thiserror::Error;
 use tokio::sync::broadcast;
 use tracing::{error, info, warn};
 
 use super::{
-    handle::{NotAllowedFault, PrepareItem},
+    handle::NotAllowedFault,
     held::{Held, Status},
 };
 use crate::{
-    failpoint,
-    fault::{AnyInjection, Refusal, Wake},
-    journal::{Journal, JournalError, Record},
-    kernel::clock,
-    lifecycle::{AfterFailure, Lifecycle},
-    resolve::Resolver,
+    errors::chain, failpoint, fault::Wake, journal::Journal, kernel::clock,
+    lifecycle::AfterFailure, resolve::Resolver,
 };
 
 /// How many injections are remembered after their end.
@@ -50,70 +44,6 @@ pub struct Condition {
     pub stuck: Option<String>,
 }
 
-/// An injection that is, or would be, prepared.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PreparedItem {
-    /// Its id.
-    pub fault_id: FaultId,
-    /// What would be done, in one sentence.
-    pub plan: String,
-}
-
-/// Why nothing was prepared.
-#[derive(Debug, Error)]
-pub enum PrepareError {
-    /// The node is halted.
-    #[error("this node is halted ({0}); `faultline resume` allows new faults again")]
-    Halted(String),
-    /// Something on the node could not be reverted.
-    #[error("{what} on this node is stuck; it takes no new faults until that is clean: {way_out}")]
-    Stuck {
-        /// What it is.
-        what: String,
-        /// What a person can do about it.
-        way_out: &'static str,
-    },
-    /// Everything is being reverted for good.
-    #[error("the agent is shutting down")]
-    ShuttingDown,
-    /// A limit would be passed.
-    #[error("{asked} {of} are more than {limit}")]
-    TooMany {
-        /// Of what.
-        of: &'static str,
-        /// How many there would be.
-        asked: usize,
-        /// How many there may be.
-        limit: usize,
-    },
-    /// The deadline is not in the future.
-    #[error("the deadline of fault {0} is past")]
-    DeadlinePast(FaultId),
-    /// The id is known with other content.
-    #[error("fault {0} was prepared with other content before; use a new id")]
-    IdUsed(FaultId),
-    /// A fault kind refused.
-    #[error("fault {id} on {target} is refused")]
-    Refused {
-        /// Which.
-        id: FaultId,
-        /// On what.
-        target: String,
-        /// Why.
-        #[source]
-        source: Refusal,
-    },
-    /// The undo records could not be written, so the kernel must not be touched.
-    #[error("the journal cannot be written, and without it nothing is injected")]
-    Journal(#[from] JournalError),
-}
-
-/// What a person does about a fault that is stuck.
-const TRY_AGAIN: &str = "`faultline halt` tries to revert it once more, `faultline resume` follows";
-/// What a person does about a journal file that nobody understands.
-const LOOK_AND_REMOVE: &str = "what bears the fault's name has been swept from the kernel; see that no \
-                               process is left stopped, then remove the file";
-
 /// Everything the supervisor owns.
 pub(super) struct NodeState {
     pub(super) resolver: Arc<Resolver>,
@@ -133,144 +63,6 @@ pub(super) struct NodeState {
 }
 
 impl NodeState {
-    /// Plans and journals injections: all or none.
-    pub(super) fn prepare(
-        &mut self,
-        run_id: RunId,
-        items: Vec<PrepareItem>,
-        dry_run: bool,
-    ) -> Result<Vec<PreparedItem>, PrepareError> {
-        self.check_open(items.len())?;
-        let now = clock::now();
-        let mut prepared = Vec::with_capacity(items.len());
-        let mut records: Vec<Record> = Vec::new();
-        for item in items {
-            if let Some(same) = self.find_same(run_id, &item)? {
-                prepared.push(same);
-                continue;
-            }
-            if item.deadline <= now {
-                return Err(PrepareError::DeadlinePast(item.fault_id));
-            }
-            if records.iter().any(|record| record.fault_id == item.fault_id) {
-                return Err(PrepareError::IdUsed(item.fault_id));
-            }
-            let injection = self.plan(&item, &records)?;
-            prepared.push(PreparedItem { fault_id: item.fault_id, plan: injection.describe() });
-            records.push(Record {
-                fault_id: item.fault_id,
-                run_id,
-                boot_id: self.boot_id.clone(),
-                target: item.target,
-                fault: item.fault,
-                lease: item.lease,
-                deadline: item.deadline,
-                injection,
-            });
-        }
-        if dry_run {
-            return Ok(prepared);
-        }
-        failpoint::reach(failpoint::BEFORE_APPEND);
-        let appended = self.journal.append(records)?;
-        failpoint::reach(failpoint::APPENDED);
-        for journalled in appended {
-            let record = journalled.record();
-            let (id, life) =
-                (record.fault_id, Lifecycle::prepared(now, record.lease, record.deadline));
-            info!(fault = %id, run = %run_id, kind = record.fault.kind(), target = %record.target, "prepared");
-            self.held.insert(id, Held::new(journalled, life));
-            self.publish(id);
-        }
-        Ok(prepared)
-    }
-
-    /// Whether new faults are taken at all.
-    fn check_open(&mut self, new: usize) -> Result<(), PrepareError> {
-        if self.is_closing {
-            return Err(PrepareError::ShuttingDown);
-        }
-        if let Some(halt) = &self.halt {
-            return Err(PrepareError::Halted(halt.reason.clone()));
-        }
-        if let Some(stuck) = self.stuck() {
-            return Err(stuck);
-        }
-        let limits = [
-            ("injections in one request", new, INJECTIONS_PER_REQUEST_MAX),
-            ("faults on this node", self.held.len() + new, FAULTS_PER_NODE_MAX),
-        ];
-        for (of, asked, limit) in limits {
-            if asked > limit {
-                return Err(PrepareError::TooMany { of, asked, limit });
-            }
-        }
-        Ok(())
-    }
-
-    /// What keeps the node from taking new injections.
-    pub(super) fn condition(&mut self) -> Condition {
-        let stuck = self.stuck().map(|stuck| stuck.to_string());
-        Condition { halted: self.halt.clone(), stuck }
-    }
-
-    /// Why the node is stuck, if it is.
-    fn stuck(&mut self) -> Option<PrepareError> {
-        self.unreadable.retain(|path, _| self.journal.still_unreadable(path));
-        if let Some((path, why)) = self.unreadable.first_key_value() {
-            let what = format!("the journal file {} ({why})", path.display());
-            return Some(PrepareError::Stuck { what, way_out: LOOK_AND_REMOVE });
-        }
-        let stuck = self.held.values().find(|h| h.life.state() == State::Stuck)?;
-        let what = format!("fault {} ({})", stuck.id(), stuck.residue.join("; "));
-        Some(PrepareError::Stuck { what, way_out: TRY_AGAIN })
-    }
-
-    /// The answer to a Prepare that was answered before, if this is one.
-    fn find_same(
-        &self,
-        run_id: RunId,
-        item: &PrepareItem,
-    ) -> Result<Option<PreparedItem>, PrepareError> {
-        let used = PrepareError::IdUsed(item.fault_id);
-        let Some(held) = self.held.get(&item.fault_id) else {
-            let ended = self.ended.iter().any(|status| status.fault_id == item.fault_id);
-            return if ended { Err(used) } else { Ok(None) };
-        };
-        let record = held.record();
-        let same = record.run_id == run_id
-            && record.target == item.target
-            && record.fault == item.fault
-            && record.lease == item.lease
-            && record.deadline == item.deadline;
-        if !same {
-            return Err(used);
-        }
-        let plan = record.injection.describe();
-        Ok(Some(PreparedItem { fault_id: item.fault_id, plan }))
-    }
-
-    fn plan(&self, item: &PrepareItem, before: &[Record]) -> Result<AnyInjection, PrepareError> {
-        let refused = |source| PrepareError::Refused {
-            id: item.fault_id,
-            target: item.target.to_string(),
-            source,
-        };
-        let resolved = self.resolver.resolve(&item.target).map_err(refused)?;
-        let plan = AnyInjection::plan(item.fault_id, &item.fault, &resolved, &self.resolver)
-            .map_err(refused)?;
-        if let Some(key) = plan.exclusive_key() {
-            let others = self.held.values().map(Held::record).chain(before);
-            let other =
-                others.into_iter().find(|r| r.injection.exclusive_key().as_ref() == Some(&key));
-            if let Some(other) = other {
-                let what = format!("holds {key} already");
-                return Err(refused(Refusal::Conflict { with: other.fault_id, what }));
-            }
-        }
-        Ok(plan)
-    }
-
     /// Whether all of these can be committed. Changes nothing.
     pub(super) fn check_commit(&self, ids: &[FaultId]) -> Result<(), NotAllowedFault> {
         for id in ids {
@@ -515,18 +307,6 @@ impl NodeState {
             drop(self.changes.send(held.status()));
         }
     }
-}
-
-/// An error and all its causes, on one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 fn write_synced(path: &Path, text: &str) -> io::Result<()> {
