@@ -183,6 +183,9 @@ async fn halt(fleet: &Fleet, rng: &mut Rng) -> Vec<String> {
     problems
 }
 
+/// How often a disk is filled up before a fault that is accepted all the same is a failure.
+const FILLS_MAX: usize = 5;
+
 /// With a full disk a fault is refused, and what there is can be reverted.
 async fn fill_disk(
     node: &Node,
@@ -190,9 +193,24 @@ async fn fill_disk(
     plan: &Plan,
     rng: &mut Rng,
 ) -> anyhow::Result<Vec<String>> {
-    node.fill_disk()?;
-    let said = prepare(node, fleet, plan, FaultId::from_bits(rng.bits()), false).await?;
+    // A record of this round that is removed meanwhile makes room for another one: filled up again.
+    let mut accepted = Vec::new();
+    let mut said = Vec::new();
+    for _ in 0..FILLS_MAX {
+        node.fill_disk()?;
+        let id = FaultId::from_bits(rng.bits());
+        said = prepare(node, fleet, plan, id, false).await?;
+        if !said.is_empty() {
+            break;
+        }
+        accepted.push(id.to_string());
+    }
     let mut problems = revert(node, fleet, plan).await;
+    if !accepted.is_empty() {
+        let ids = [(node.name.clone(), accepted)].into();
+        let answers = fleet.revert(&ids, ANSWER_MAX).await.into_values();
+        problems.extend(answers.filter_map(Result::err).map(|e| e.to_string()));
+    }
     node.free_disk()?;
     if said != ["journal"] {
         problems.push(format!("a full disk, and a fault is answered with {said:?}"));
