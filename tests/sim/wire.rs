@@ -178,11 +178,17 @@ async fn nonsense_gets_a_typed_status_and_the_agent_goes_on() {
         assert_eq!(status.code(), code, "{what}: {status:?}");
         assert!(!status.message().is_empty() && !status.details().is_empty(), "{what}: {status:?}");
     }
-    let unknown =
-        pb::CommitRequest { fault_ids: vec!["00000000000000a1".into()], at_boottime_ns: 0 };
+    let unknown = pb::CommitRequest {
+        fault_ids: vec!["00000000000000a1".into()],
+        at_boottime_ns: 0,
+        not_after_boottime_ns: 0,
+    };
     assert_eq!(client.commit(unknown).await.expect_err("unknown").code(), Code::NotFound);
-    let late =
-        pb::CommitRequest { fault_ids: vec!["00000000000000a1".into()], at_boottime_ns: u64::MAX };
+    let late = pb::CommitRequest {
+        fault_ids: vec!["00000000000000a1".into()],
+        at_boottime_ns: u64::MAX,
+        not_after_boottime_ns: 0,
+    };
     assert_eq!(client.commit(late).await.expect_err("far away").code(), Code::InvalidArgument);
     let nothing =
         client.revert(pb::RevertRequest::default()).await.expect("revert is always legal");
@@ -207,7 +213,7 @@ async fn a_halt_refuses_until_resumed_and_survives_a_restart() {
     assert!(agent.dir.path().join("state/halted").exists(), "it is on disk");
     let description = client.describe(pb::DescribeRequest {}).await.expect("described");
     assert_eq!(description.into_inner().halted_reason.as_deref(), Some("maintenance"));
-    client.resume(pb::ResumeRequest {}).await.expect("resumed");
+    client.resume(pb::ResumeRequest::default()).await.expect("resumed");
     let status = client.prepare(prepare(injection())).await.expect_err("no such pod");
     assert_eq!(status.code(), Code::NotFound, "open again");
     assert!(!agent.dir.path().join("state/halted").exists());

@@ -254,6 +254,13 @@ impl Agent for Service {
         self.answer(pb::RenewResponse { injections, boottime_ns: self.now_ns() }).await
     }
 
+    async fn amend(&self, request: Request<pb::AmendRequest>) -> Answer<pb::AmendResponse> {
+        let amended = request.into_inner().amendments;
+        let is_asked = |id: &String| amended.iter().any(|amendment| amendment.fault_id == *id);
+        let injections = self.statuses().into_iter().filter(|s| is_asked(&s.fault_id)).collect();
+        self.answer(pb::AmendResponse { injections }).await
+    }
+
     async fn revert(&self, request: Request<pb::RevertRequest>) -> Answer<pb::RevertResponse> {
         self.calls.reverts.fetch_add(1, Ordering::SeqCst);
         if self.flaw == Flaw::HangsAtRevert {

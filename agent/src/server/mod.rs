@@ -138,6 +138,10 @@ impl agent_server::Agent for Service {
         Ok(Response::new(pb::RenewResponse { injections, boottime_ns: clock::now().as_nanos() }))
     }
 
+    async fn amend(&self, _: Request<pb::AmendRequest>) -> Answer<pb::AmendResponse> {
+        Err(Status::unimplemented("amend"))
+    }
+
     async fn revert(&self, request: Request<pb::RevertRequest>) -> Answer<pb::RevertResponse> {
         let scope = convert::revert(&request.into_inner()).map_err(|e| error::invalid(&e))?;
         let statuses = self.supervisor.revert(scope).await.map_err(error::queue)?;

@@ -156,7 +156,7 @@ impl Agent {
         at: Option<BootTime>,
     ) -> Result<Vec<pb::InjectionStatus>, AgentError> {
         let at_boottime_ns = at.map_or(0, BootTime::as_nanos);
-        let request = pb::CommitRequest { fault_ids, at_boottime_ns };
+        let request = pb::CommitRequest { fault_ids, at_boottime_ns, not_after_boottime_ns: 0 };
         let mut client = self.client.clone();
         Ok(self.answered(client.commit(timed(request))).await?.injections)
     }
@@ -168,6 +168,15 @@ impl Agent {
         let mut client = self.client.clone();
         let request = timed(pb::RenewRequest { fault_ids });
         Ok(self.answered(client.renew(request)).await?.injections)
+    }
+
+    pub(super) async fn amend(
+        &self,
+        amendments: Vec<pb::Amendment>,
+    ) -> Result<Vec<pb::InjectionStatus>, AgentError> {
+        let mut client = self.client.clone();
+        let request = timed(pb::AmendRequest { amendments });
+        Ok(self.answered(client.amend(request)).await?.injections)
     }
 
     pub(super) async fn revert(
@@ -210,7 +219,7 @@ impl Agent {
 
     pub(super) async fn resume(&self) -> Result<(), AgentError> {
         let mut client = self.client.clone();
-        self.answered(client.resume(timed(pb::ResumeRequest {}))).await?;
+        self.answered(client.resume(timed(pb::ResumeRequest::default()))).await?;
         Ok(())
     }
 

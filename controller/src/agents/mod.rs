@@ -171,6 +171,18 @@ impl Fleet {
         agent.within(limit, agent.renew(ids)).await
     }
 
+    /// Changes what active injections do; leases and deadlines stay.
+    pub async fn amend(
+        &self,
+        amendments: &ByNode<pb::Amendment>,
+    ) -> Answers<Vec<pb::InjectionStatus>> {
+        self.each(amendments.keys().cloned().collect(), |agent| {
+            let amendments = of(amendments, &agent);
+            async move { agent.amend(amendments).await }
+        })
+        .await
+    }
+
     /// Reverts everything of a run, on all nodes.
     pub async fn revert_run(&self, run_id: RunId) -> Answers<Vec<pb::InjectionStatus>> {
         self.each(self.nodes(), |agent| async move { agent.revert_run(run_id).await }).await
