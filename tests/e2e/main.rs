@@ -3,6 +3,7 @@
 //! One test at a time: they compare the whole machine before and after.
 
 mod answers;
+mod follow;
 mod hostile;
 mod inventory;
 mod killed;

@@ -59,7 +59,7 @@ fn every_example_runs() {
     if !can_run("the examples") {
         return;
     }
-    for example in ["partition.yaml", "kill.yaml", "memory-pressure.yaml"] {
+    for example in ["partition.yaml", "kill.yaml", "memory-pressure.yaml", "follow.yaml"] {
         let alone = alone();
         let file = project_file("examples").join(example).display().to_string();
         let ended = Running::start(&["run", "--sandbox", &file]).end(LIMIT);

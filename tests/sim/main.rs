@@ -2,6 +2,7 @@
 //! real agent's service against a controller that sends nonsense. No kernel is touched.
 
 mod fleet;
+mod follow;
 mod house;
 mod verdict;
 mod wire;

@@ -54,6 +54,12 @@ pub enum Flaw {
     HangsAtRevert,
     /// It cannot revert: stuck, with residue.
     Stuck,
+    /// It is too old to amend.
+    CannotAmend,
+    /// It cannot prove the effect of what it amends.
+    AmendsInVain,
+    /// It refuses every Prepare from the second one on.
+    RefusesMore,
 }
 
 /// What an agent was asked.
@@ -67,6 +73,10 @@ pub struct Calls {
     pub renewals: AtomicU32,
     /// Reverts.
     pub reverts: AtomicU32,
+    /// What was prepared, in dry runs not.
+    pub prepared: Mutex<Vec<pb::Injection>>,
+    /// What was amended.
+    pub amended: Mutex<Vec<pb::Amendment>>,
     /// When the last Commit took place there.
     pub committed: Mutex<Option<Instant>>,
 }
@@ -78,6 +88,8 @@ pub struct FakeAgent {
     pub endpoint: AgentEndpoint,
     /// What it was asked.
     pub calls: Arc<Calls>,
+    held: Held,
+    begun: Instant,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -98,18 +110,31 @@ impl FakeAgent {
         let endpoint =
             AgentEndpoint { node: node.into(), address: listener.local_addr()?.to_string() };
         let calls = Arc::new(Calls::default());
+        let (held, begun) = (Held::default(), Instant::now());
         let service = Service {
             node: node.into(),
             flaw,
-            begun: Instant::now(),
+            begun,
             calls: Arc::clone(&calls),
-            held: Mutex::default(),
+            held: Arc::clone(&held),
         };
         let server = Server::builder().tls_config(tls)?.add_service(AgentServer::new(service));
         let task = tokio::spawn(async move {
             drop(server.serve_with_incoming(TcpListenerStream::new(listener)).await);
         });
-        Ok(Self { endpoint, calls, task })
+        Ok(Self { endpoint, calls, held, begun, task })
+    }
+
+    /// As if the pod with this uid had gone: its faults are reverted.
+    pub fn lose_target(&self, uid: &str) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        for status in held.values_mut() {
+            if status.target.as_ref().is_some_and(|target| target.pod_uid == uid) {
+                status.state = pb::State::Reverted.into();
+                status.revert_reason = pb::RevertReason::TargetGone.into();
+                status.reverted_boottime_ns = nanos_since(self.begun);
+            }
+        }
     }
 
     /// How often a counter of [`Calls`] was hit.
@@ -118,20 +143,28 @@ impl FakeAgent {
     }
 }
 
+/// What an agent holds, by fault id.
+type Held = Arc<Mutex<BTreeMap<String, pb::InjectionStatus>>>;
+
+/// The boot time of an agent that has begun then.
+fn nanos_since(begun: Instant) -> u64 {
+    // Any beginning will do; not 0, which stands for "not yet".
+    u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX) + 1_000_000_000
+}
+
 struct Service {
     node: String,
     flaw: Flaw,
     begun: Instant,
     calls: Arc<Calls>,
-    held: Mutex<BTreeMap<String, pb::InjectionStatus>>,
+    held: Held,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
 
 impl Service {
     fn now_ns(&self) -> u64 {
-        // Any beginning will do; not 0, which stands for "not yet".
-        u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX) + 1_000_000_000
+        nanos_since(self.begun)
     }
 
     fn held(&self) -> MutexGuard<'_, BTreeMap<String, pb::InjectionStatus>> {
@@ -148,6 +181,11 @@ impl Service {
     fn statuses(&self) -> Vec<pb::InjectionStatus> {
         self.held().values().cloned().collect()
     }
+}
+
+/// Everything that was noted.
+fn all<T>(noted: &Mutex<Vec<T>>) -> MutexGuard<'_, Vec<T>> {
+    noted.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn hang() {
@@ -178,10 +216,12 @@ impl Agent for Service {
             .map(|i| pb::Prepared { fault_id: i.fault_id.clone(), plan: "pretend".into() })
             .collect();
         if !request.dry_run {
-            self.calls.prepares.fetch_add(1, Ordering::SeqCst);
-            if self.flaw == Flaw::RefusesPrepare {
+            let earlier = self.calls.prepares.fetch_add(1, Ordering::SeqCst);
+            let refuses_more = self.flaw == Flaw::RefusesMore && earlier > 0;
+            if self.flaw == Flaw::RefusesPrepare || refuses_more {
                 return Err(Status::failed_precondition("the disk is full, says the fake"));
             }
+            all(&self.calls.prepared).extend(request.injections.iter().cloned());
             for injection in request.injections {
                 let kind = injection.fault.and_then(|f| Fault::try_from(f).ok());
                 let status = pb::InjectionStatus {
@@ -255,8 +295,17 @@ impl Agent for Service {
     }
 
     async fn amend(&self, request: Request<pb::AmendRequest>) -> Answer<pb::AmendResponse> {
+        if self.flaw == Flaw::CannotAmend {
+            return Err(Status::unimplemented("the fake cannot amend"));
+        }
         let amended = request.into_inner().amendments;
+        all(&self.calls.amended).extend(amended.iter().cloned());
         let is_asked = |id: &String| amended.iter().any(|amendment| amendment.fault_id == *id);
+        if self.flaw == Flaw::AmendsInVain {
+            for effect in self.held().values_mut().filter_map(|status| status.effect.as_mut()) {
+                effect.proof = pb::Proof::Failed.into();
+            }
+        }
         let injections = self.statuses().into_iter().filter(|s| is_asked(&s.fault_id)).collect();
         self.answer(pb::AmendResponse { injections }).await
     }

@@ -8,7 +8,7 @@ mod client;
 mod clock;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -67,6 +67,11 @@ impl Fleet {
             }
         }
         (fleet, errors)
+    }
+
+    /// Takes in the agents of another fleet.
+    pub fn join(&mut self, other: Self) {
+        self.agents.extend(other.agents);
     }
 
     /// The agent of a node.
@@ -136,7 +141,10 @@ impl Fleet {
         if !dry_run {
             // Also where it failed: a Prepare whose answer was lost may have been done. What cannot
             // be reached gives it up by itself, and the kernel is untouched there.
-            self.revert_run(run_id).await;
+            let ids =
+                |items: &Vec<pb::Injection>| items.iter().map(|i| i.fault_id.clone()).collect();
+            let ids = injections.iter().map(|(node, items)| (node.clone(), ids(items))).collect();
+            self.revert(&ids, ANSWER_MAX).await;
         }
         Err(errors)
     }
@@ -200,6 +208,16 @@ impl Fleet {
             async move { agent.within(limit, agent.revert(ids)).await }
         })
         .await
+    }
+
+    /// Every injection on some nodes; `limit` is how long each agent may take to answer.
+    pub async fn list_of(
+        &self,
+        nodes: BTreeSet<String>,
+        limit: Duration,
+    ) -> Answers<Vec<pb::InjectionStatus>> {
+        let nodes = nodes.into_iter().collect();
+        self.each(nodes, |agent| async move { agent.within(limit, agent.list()).await }).await
     }
 
     /// Every injection on every node; `limit` is how long each agent may take to answer, at most as

@@ -22,6 +22,7 @@ use faultline_proto::{
     fault,
     yaml::{Span, Spanned},
 };
+use serde::Serialize;
 
 /// What `apiVersion` says.
 pub const API_VERSION: &str = "faultline.dev/v1alpha1";
@@ -84,6 +85,13 @@ pub struct Experiment {
     pub sandbox: Option<SandboxSpec>,
 }
 
+impl Experiment {
+    /// Whether any target is followed.
+    pub fn follows(&self) -> bool {
+        self.targets.values().any(|selector| selector.follow != Follow::Keep)
+    }
+}
+
 /// Which pods are meant. Everything given must match.
 #[derive(Debug, Clone, Default)]
 pub struct Selector {
@@ -97,6 +105,8 @@ pub struct Selector {
     pub nodes: Vec<String>,
     /// How many of those that match.
     pub mode: Mode,
+    /// What becomes of a fault whose target goes, or comes back as another one.
+    pub follow: Follow,
     /// Where the selector is written.
     pub span: Span,
 }
@@ -124,6 +134,19 @@ pub enum Mode {
         /// Its value.
         value: String,
     },
+}
+
+/// What becomes of faults while they last, when their targets come and go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Follow {
+    /// Only those that were chosen at the start are hit: a fault whose target has gone has ended.
+    #[default]
+    Keep,
+    /// For one that has gone, a new one that matches takes its place.
+    Recreated,
+    /// Whoever matches now is hit.
+    AllMatching,
 }
 
 /// A step of the method.

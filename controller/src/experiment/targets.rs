@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use faultline_proto::yaml::{self, Fields, Node, Problems, Spanned, Value, quote};
 
-use super::{Mode, Selector, TARGETS_MAX, sandbox};
+use super::{Follow, Mode, Selector, TARGETS_MAX, sandbox};
 
 /// A target as decoded, with where its name stands.
 pub(super) struct Target {
@@ -73,6 +73,7 @@ fn decode_selector(
     let on_nodes =
         fields.optional("nodes", problems, yaml::list(1..=COUNT_MAX, "node names", node_name));
     let mode = decode_mode_and_leader(&mut fields, problems);
+    let follow = decode_follow(&mut fields, &mode, problems);
     let span = fields.span();
     if SELECTS_BY.iter().all(|key| fields.key_span(key).is_none()) {
         problems
@@ -90,6 +91,7 @@ fn decode_selector(
         names: values(names),
         nodes: values(on_nodes),
         mode,
+        follow,
         span,
     })
 }
@@ -177,6 +179,26 @@ fn decode_mode_and_leader(fields: &mut Fields<'_>, problems: &mut Problems) -> M
         (Some(Written::Other(mode)), _) => mode,
         _ => Mode::default(),
     }
+}
+
+/// `follow:`; everybody who matches can be followed only where everybody is meant.
+fn decode_follow(fields: &mut Fields<'_>, mode: &Mode, problems: &mut Problems) -> Follow {
+    let choices = yaml::one_of(&[
+        ("keep", Follow::Keep),
+        ("recreated", Follow::Recreated),
+        ("all-matching", Follow::AllMatching),
+    ]);
+    let follow = fields.optional("follow", problems, choices).unwrap_or_default();
+    if follow == Follow::AllMatching && *mode != Mode::All {
+        problems
+            .add(
+                fields.key_span("follow").unwrap_or(fields.span()),
+                "`follow: all-matching` means everybody who matches, and the mode means some of them",
+            )
+            .expected("expected `mode: all`, or no mode")
+            .help("`follow: recreated` has a new pod take the place of each one that goes");
+    }
+    follow
 }
 
 fn decode_mode(node: &Node, problems: &mut Problems) -> Option<Written> {

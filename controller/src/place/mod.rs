@@ -10,7 +10,7 @@ use faultline_proto::target::{self, Target};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use self::inventory::Inventory;
+use self::inventory::{Inventory, InventoryError};
 use crate::{
     report::counted,
     sandbox::{Sandbox, StepError},
@@ -155,6 +155,10 @@ pub enum ExecError {
     Step(#[from] StepError),
 }
 
+/// How far somebody has looked at the pods of a place: at first, not at all.
+#[derive(Debug, Default)]
+pub struct Seen(Option<inventory::Version>);
+
 /// Where an experiment runs.
 #[derive(Debug)]
 pub enum Place {
@@ -170,6 +174,25 @@ impl Place {
         match self {
             Self::Sandbox(sandbox) => sandbox.pods(),
             Self::Inventory(inventory) => inventory.pods(),
+        }
+    }
+
+    /// The pods as they are now, if that may be something new since the last such look.
+    ///
+    /// # Errors
+    /// When the inventory cannot be read now: what is in it is not known.
+    pub fn look(&self, seen: &mut Seen) -> Result<Option<Vec<Pod>>, InventoryError> {
+        match self {
+            Self::Sandbox(sandbox) => Ok(Some(sandbox.pods())),
+            Self::Inventory(inventory) => {
+                let version = inventory.version();
+                if version.is_some() && version == seen.0 {
+                    return Ok(None);
+                }
+                let now = inventory::load(&inventory.file)?;
+                seen.0 = version;
+                Ok(Some(now.pods))
+            }
         }
     }
 

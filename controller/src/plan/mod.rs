@@ -1,6 +1,8 @@
 //! From an experiment and the pods there are to what would be done to whom. Pure: the same
 //! experiment, pods and seed give the same plan again.
 
+mod change;
+mod follow;
 mod select;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +16,8 @@ use faultline_proto::{
 use serde::Serialize;
 use thiserror::Error;
 
+pub use change::Change;
+pub use follow::Follower;
 pub use select::{Selection, select};
 
 use crate::{
@@ -22,7 +26,7 @@ use crate::{
 };
 
 /// Why an experiment cannot be run on these pods. Nothing has been done.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Debug, Clone, Error, PartialEq, Eq)]
 pub enum PlanError {
     /// A selector found nobody.
     #[error("target `{target}` is nobody: {why}")]
@@ -167,29 +171,28 @@ impl Plan {
     }
 
     fn check_blast_radius(&self, experiment: &Experiment) -> Result<(), PlanError> {
-        let Blast { pods_hit, pods_matched } = self.blast();
-        if let Some(max) = experiment.blast_radius.max_targets
-            && pods_hit > usize::try_from(max).unwrap_or(usize::MAX)
-        {
-            let asked = format!("{pods_hit} pods");
-            return Err(PlanError::BlastRadius {
-                rule: "maxTargets",
-                asked,
-                limit: max.to_string(),
-            });
-        }
-        if let Some(max) = experiment.blast_radius.max_basis_points {
-            let share = pods_hit * 10_000 / pods_matched.max(1);
-            let share = u32::try_from(share).unwrap_or(u32::MAX);
-            if share > max {
-                let asked =
-                    format!("{pods_hit} of {pods_matched} pods ({})", units::percent(share));
-                let limit = units::percent(max).to_string();
-                return Err(PlanError::BlastRadius { rule: "maxPercent", asked, limit });
-            }
-        }
-        Ok(())
+        check_blast_radius(experiment, self.blast())
     }
+}
+
+fn check_blast_radius(experiment: &Experiment, blast: Blast) -> Result<(), PlanError> {
+    let Blast { pods_hit, pods_matched } = blast;
+    if let Some(max) = experiment.blast_radius.max_targets
+        && pods_hit > usize::try_from(max).unwrap_or(usize::MAX)
+    {
+        let asked = format!("{pods_hit} pods");
+        return Err(PlanError::BlastRadius { rule: "maxTargets", asked, limit: max.to_string() });
+    }
+    if let Some(max) = experiment.blast_radius.max_basis_points {
+        let share = pods_hit * 10_000 / pods_matched.max(1);
+        let share = u32::try_from(share).unwrap_or(u32::MAX);
+        if share > max {
+            let asked = format!("{pods_hit} of {pods_matched} pods ({})", units::percent(share));
+            let limit = units::percent(max).to_string();
+            return Err(PlanError::BlastRadius { rule: "maxPercent", asked, limit });
+        }
+    }
+    Ok(())
 }
 
 fn groups(targets: &BTreeMap<String, Selection>, pods: &[Pod]) -> Groups {
@@ -201,23 +204,32 @@ fn groups(targets: &BTreeMap<String, Selection>, pods: &[Pod]) -> Groups {
 }
 
 fn plan_fault(inject: &Inject, groups: &Groups, pods: &[Pod]) -> Result<PlannedFault, PlanError> {
+    let expanded = expand(inject, groups)?.into_iter();
+    let injections = expanded.map(|expanded| injection_on(inject.spec.kind(), expanded, pods));
+    Ok(PlannedFault { inject: inject.clone(), injections: injections.collect::<Result<_, _>>()? })
+}
+
+fn expand(inject: &Inject, groups: &Groups) -> Result<Vec<Expanded>, PlanError> {
     let kind = inject.spec.kind();
-    let expanded = inject.spec.expand(groups).map_err(|why| PlanError::Fault { kind, why })?;
-    let injections = expanded.into_iter().map(|expanded| {
-        let Expanded { pod, scope, fault } = expanded;
-        let pod = &pods[pod];
-        let target = match scope {
-            Scope::Pod => pod.target(),
-            Scope::Container if pod.containers.is_empty() => {
-                let why = format!("pod {}/{} has no running container", pod.namespace, pod.name);
-                return Err(PlanError::Fault { kind, why });
-            }
-            Scope::Container => pod.container_target(),
-        };
-        Ok(PlannedInjection { node: pod.node.clone(), target, fault })
-    });
-    let injections = injections.collect::<Result<_, _>>()?;
-    Ok(PlannedFault { inject: inject.clone(), injections })
+    inject.spec.expand(groups).map_err(|why| PlanError::Fault { kind, why })
+}
+
+fn injection_on(
+    kind: &'static str,
+    expanded: Expanded,
+    pods: &[Pod],
+) -> Result<PlannedInjection, PlanError> {
+    let Expanded { pod, scope, fault } = expanded;
+    let pod = &pods[pod];
+    let target = match scope {
+        Scope::Pod => pod.target(),
+        Scope::Container if pod.containers.is_empty() => {
+            let why = format!("pod {}/{} has no running container", pod.namespace, pod.name);
+            return Err(PlanError::Fault { kind, why });
+        }
+        Scope::Container => pod.container_target(),
+    };
+    Ok(PlannedInjection { node: pod.node.clone(), target, fault })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use faultline_proto::yaml::nearest;
 
 use super::PlanError;
 use crate::{
-    experiment::{Mode, Selector},
+    experiment::{Follow, Mode, Selector},
     place::Pod,
 };
 
@@ -16,6 +16,8 @@ pub struct Selection {
     pub matched: Vec<usize>,
     /// Those who are meant.
     pub chosen: Vec<usize>,
+    /// What becomes of it when they go.
+    pub follow: Follow,
 }
 
 /// Finds the pods that `selector`, the target `name`, means.
@@ -70,10 +72,10 @@ pub fn select(
             leaders
         }
     };
-    Ok(Selection { matched, chosen })
+    Ok(Selection { matched, chosen, follow: selector.follow })
 }
 
-fn matches(selector: &Selector, pod: &Pod) -> bool {
+pub(super) fn matches(selector: &Selector, pod: &Pod) -> bool {
     let any_of = |list: &[String], text: &String| list.is_empty() || list.contains(text);
     selector.namespace.as_ref().is_none_or(|namespace| *namespace == pod.namespace)
         && selector.labels.iter().all(|(name, value)| pod.labels.get(name) == Some(value))

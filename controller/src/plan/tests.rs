@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use faultline_proto::yaml::Source;
+
 use super::*;
-use crate::experiment::{Mode, Selector};
+use crate::experiment::{Mode, Selector, load_source};
 
 fn pod(name: &str, app: &str, node: &str) -> Pod {
     Pod {
@@ -70,4 +72,163 @@ fn nobody_is_an_error_that_says_what_was_wrong() {
     assert!(why(selector(Mode::Count(9))).contains("9 pods are wanted, and 5 match"));
     let leader = Mode::Leader { label: "role".into(), value: "primary".into() };
     assert!(why(selector(leader)).contains("not one"));
+}
+
+/// Cuts `api`, which is followed in this way, from the addresses 10.9.0.0/16, or from `db`.
+fn experiment(follow: &str, other: &str, more: &str) -> Experiment {
+    let text = format!(
+        "apiVersion: faultline.dev/v1alpha1
+kind: Experiment
+metadata: {{ name: test }}
+spec:
+  targets:
+    api: {{ labels: {{ app: api }}, {follow} }}
+    db: {{ labels: {{ app: db }} }}
+  {more}
+  method:
+    - partition: {{ between: [api, {other}] }}
+      for: 30s
+    - partition: {{ between: [db, everything] }}
+      for: 30s
+"
+    );
+    match load_source(Source { name: "test.yaml".into(), text }) {
+        Ok(mut loaded) => loaded.remove(0).experiment,
+        Err(errors) => panic!("{errors:?}"),
+    }
+}
+
+/// A pod of a name, as the n-th of that name, with an address of its own.
+fn made(name: &str, number: u8) -> Pod {
+    let app = name.split('-').next().expect("a name");
+    let last = name.bytes().last().unwrap_or_default() - b'0';
+    let third = if app == "db" { 2 } else { 3 };
+    Pod {
+        uid: format!("uid-{name}-{number}"),
+        addresses: vec![[10, third, last, number].into()],
+        ..pod(name, app, "node1")
+    }
+}
+
+fn follower<'a>(experiment: &'a Experiment, pods: &[Pod]) -> Follower<'a> {
+    let plan = Plan::new(experiment, pods).expect("a plan");
+    Follower::new(experiment, &plan, pods)
+}
+
+/// The uids that the first step is on, and in what it says, these addresses.
+fn first_step(follower: &Follower<'_>) -> Vec<String> {
+    let fault = follower.step(0).remove(0).expect("a fault");
+    let mut uids: Vec<String> = fault.injections.into_iter().map(|i| i.target.uid).collect();
+    uids.sort();
+    uids
+}
+
+fn said(changes: &[Change]) -> Vec<String> {
+    changes.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_new_pod_takes_the_place_of_one_that_has_gone_and_only_of_one() {
+    let experiment = experiment("mode: { count: 2 }, follow: recreated", "10.9.0.0/16", "seed: 1");
+    let mut there = vec![made("api-1", 1), made("api-2", 1), made("api-3", 1), made("db-1", 1)];
+    let mut follower = follower(&experiment, &there);
+    let chosen = first_step(&follower);
+    assert_eq!(chosen.len(), 2);
+    assert_eq!(follower.look(there.clone()), []);
+    // One of the chosen goes; first the one that was not chosen comes back, then the one that was.
+    let gone = there.iter().position(|pod| pod.uid == chosen[0]).expect("it is there");
+    let name = there[gone].name.clone();
+    let other = there.iter().position(|p| p.name.starts_with("api") && !chosen.contains(&p.uid));
+    let other = there[other.expect("somebody was not chosen")].name.clone();
+    there.retain(|pod| pod.name != name && pod.name != other);
+    assert_eq!(said(&follower.look(there.clone())), [format!("api: shop/{name} has gone")]);
+    there.push(made(&other, 2));
+    assert_eq!(follower.look(there.clone()), [], "it is the new one of somebody else");
+    assert_eq!(first_step(&follower), [chosen[1].clone()]);
+    there.push(Pod { addresses: Vec::new(), ..made(&name, 2) });
+    assert_eq!(follower.look(there.clone()), [], "it has no address yet");
+    there.pop();
+    there.push(made(&name, 2));
+    there.push(made("api-9", 1));
+    let told = format!("api: a new shop/{name} on node1 takes the place of shop/{name}");
+    assert_eq!(said(&follower.look(there.clone())), [told]);
+    assert_eq!(follower.predecessor(&made(&name, 2).uid), Some(&format!("shop/{name}")));
+    let mut expected = vec![chosen[1].clone(), made(&name, 2).uid];
+    expected.sort();
+    assert_eq!(first_step(&follower), expected, "and nobody more");
+    // As in a ReplicaSet, whose pods have new names: the one that is left over takes the next place.
+    there.retain(|pod| pod.uid != chosen[1]);
+    assert!(said(&follower.look(there))[1].contains("shop/api-9"), "nobody else is left for it");
+}
+
+#[test]
+fn who_is_kept_stays_and_a_step_that_comes_later_knows_the_new_container() {
+    let experiment = experiment("follow: keep", "db", "seed: 1");
+    let mut there = vec![made("api-1", 1), made("db-1", 1)];
+    let mut follower = follower(&experiment, &there);
+    there[0] = made("api-1", 2);
+    let id = "0".repeat(64);
+    let container = faultline_proto::target::Container { name: "main".into(), id };
+    there[1].containers = vec![container.clone()];
+    assert_eq!(follower.look(there), []);
+    assert_eq!(first_step(&follower), ["uid-api-1-1", "uid-db-1-1"]);
+    assert_eq!(follower.pod("uid-db-1-1").map(|pod| pod.containers.clone()), Some(vec![container]));
+}
+
+#[test]
+fn the_addresses_of_one_that_has_gone_stay_cut_until_somebody_else_has_them() {
+    for follow in ["recreated", "all-matching"] {
+        let experiment = experiment(&format!("follow: {follow}"), "db", "seed: 1");
+        let mut there = vec![made("api-1", 1), made("db-1", 1)];
+        let mut follower = follower(&experiment, &there);
+        there.remove(0);
+        assert_eq!(follower.look(there.clone()).len(), 1);
+        assert_eq!(first_step(&follower), ["uid-db-1-1"]);
+        let fault = follower.step(0).remove(0).expect("a fault").injections.remove(0).fault;
+        assert!(format!("{fault:?}").contains("[10.3.1.1]"), "{fault:?}");
+        there.push(Pod { addresses: vec![[10, 3, 1, 1].into()], ..made("web-1", 1) });
+        assert_eq!(follower.look(there), []);
+        assert_eq!(first_step(&follower), Vec::<String>::new(), "there is nobody to cut from");
+    }
+}
+
+#[test]
+fn who_matches_comes_and_goes_with_its_labels() {
+    let experiment = experiment("follow: all-matching", "10.9.0.0/16", "seed: 1");
+    let mut there = vec![made("api-1", 1), made("db-1", 1)];
+    let mut follower = follower(&experiment, &there);
+    there.push(made("api-2", 1));
+    assert_eq!(
+        said(&follower.look(there.clone())),
+        ["api: shop/api-2 on node1 is new and matches"]
+    );
+    assert_eq!(first_step(&follower), ["uid-api-1-1", "uid-api-2-1"]);
+    there[0].labels.insert("app".into(), "retired".into());
+    assert_eq!(said(&follower.look(there.clone())), ["api: shop/api-1 no longer matches"]);
+    assert_eq!(first_step(&follower), ["uid-api-2-1"]);
+    there.remove(2);
+    assert_eq!(said(&follower.look(there)), ["api: shop/api-2 has gone"]);
+    assert_eq!(first_step(&follower), Vec::<String>::new());
+}
+
+#[test]
+fn as_many_are_followed_as_the_blast_radius_allows_and_the_others_when_there_is_room() {
+    // The pod of the second step counts as well.
+    let limit = "blastRadius: { maxTargets: 3 }";
+    let experiment = experiment("follow: all-matching", "10.9.0.0/16", limit);
+    let mut there = vec![made("api-1", 1), made("db-1", 1)];
+    let mut follower = follower(&experiment, &there);
+    there.extend([made("api-2", 1), made("api-3", 1)]);
+    let changes = said(&follower.look(there.clone()));
+    assert_eq!(changes[0], "api: shop/api-2 on node1 is new and matches");
+    assert!(changes[1].contains("shop/api-3 on node1 is not followed"), "{changes:?}");
+    assert!(changes[1].contains("4 pods would be hit, and `maxTargets` allows 3"), "{changes:?}");
+    assert_eq!(follower.look(there.clone()), [], "it is said once");
+    there.remove(0);
+    let changes = said(&follower.look(there));
+    assert_eq!(
+        changes,
+        ["api: shop/api-1 has gone", "api: shop/api-3 on node1 is new and matches"]
+    );
+    assert_eq!(first_step(&follower), ["uid-api-2-1", "uid-api-3-1"]);
 }

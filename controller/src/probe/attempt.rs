@@ -1,7 +1,10 @@
 //! One attempt of each kind of probe. Every attempt makes a connection of its own: one that is kept
 //! open would not notice a cut until something is sent on it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
@@ -21,6 +24,26 @@ pub enum Outcome {
     Success,
     /// Not so; why, in a few words.
     Failure(String),
+}
+
+/// The pod that a command runs in: another one, once another one has taken its place.
+#[derive(Debug, Clone)]
+pub struct CurrentPod(Arc<Mutex<Pod>>);
+
+impl CurrentPod {
+    /// At first.
+    pub fn new(pod: Pod) -> Self {
+        Self(Arc::new(Mutex::new(pod)))
+    }
+
+    /// From now on.
+    pub fn set(&self, pod: Pod) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = pod;
+    }
+
+    fn get(&self) -> Pod {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// What is tried, with all that it takes to try it.
@@ -45,7 +68,7 @@ pub enum Target {
         /// Where pods are.
         place: Arc<Place>,
         /// In which.
-        pod: Box<Pod>,
+        pod: CurrentPod,
         /// The program and its arguments.
         command: Vec<String>,
     },
@@ -56,7 +79,7 @@ impl Target {
     pub fn new(
         kind: &ProbeKind,
         place: &Arc<Place>,
-        exec_pod: Option<&Pod>,
+        exec_pod: Option<CurrentPod>,
     ) -> Result<Self, String> {
         Ok(match kind {
             ProbeKind::Http { url, status } => {
@@ -66,11 +89,7 @@ impl Target {
             ProbeKind::Tcp { address } => Self::Tcp { address: address.clone() },
             ProbeKind::Exec { target, command } => {
                 let pod = exec_pod.ok_or_else(|| format!("target `{}` is nobody", target.value))?;
-                Self::Exec {
-                    place: Arc::clone(place),
-                    pod: Box::new(pod.clone()),
-                    command: command.clone(),
-                }
+                Self::Exec { place: Arc::clone(place), pod, command: command.clone() }
             }
         })
     }
@@ -79,7 +98,7 @@ impl Target {
         let result = match self {
             Self::Http { authority, path, status } => http(authority, path, *status).await,
             Self::Tcp { address } => connect(address).await.map(drop),
-            Self::Exec { place, pod, command } => exec(place, pod, command, timeout).await,
+            Self::Exec { place, pod, command } => exec(place, &pod.get(), command, timeout).await,
         };
         result.map_or_else(Outcome::Failure, |()| Outcome::Success)
     }

@@ -14,7 +14,7 @@ use std::{
 
 use tokio::{sync::Semaphore, task::JoinHandle, time};
 
-pub use attempt::{Outcome, Target};
+pub use attempt::{CurrentPod, Outcome, Target};
 pub use measure::{Downtime, Share, downtime, first_failure_after, recovered_at, share};
 
 use crate::experiment::Probe;

@@ -48,6 +48,8 @@ pub struct Report {
     pub reasons: Vec<String>,
     /// Every fault on every target.
     pub injections: Vec<InjectionReport>,
+    /// Who would have been followed, and which limit was in the way.
+    pub not_followed: Vec<String>,
     /// Between the first and the last commit of one step, at most; with more than one node.
     pub commit_skew_ms: Option<f64>,
     /// Every probe.
@@ -138,12 +140,30 @@ pub struct InjectionReport {
     pub time_to_revert_ms: Option<f64>,
     /// Why it was taken back.
     pub revert_reason: Option<String>,
+    /// How its target came, where that was not there when the step began.
+    pub follow: Option<FollowReport>,
+    /// How often it was changed because its targets came and went.
+    pub changes: u32,
+    /// Why it was taken back before its time, where its target was let go.
+    pub let_go: Option<String>,
     /// What is left of it in the kernel.
     pub residue: Vec<String>,
     /// What somebody else changed meanwhile, and was left.
     pub changed_by_others: Vec<String>,
     /// Why it failed.
     pub failure: Option<String>,
+}
+
+/// A target that came while a step was in effect.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FollowReport {
+    /// Whose place it took.
+    pub instead_of: Option<String>,
+    /// When it was first seen, after the injection of the step.
+    pub seen_ms: f64,
+    /// From then to the proof of the effect.
+    pub time_to_effect_ms: Option<f64>,
 }
 
 /// What a probe observed.

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::{
+    experiment::Follow,
     place::Pod,
     plan::{Blast, Plan},
 };
@@ -35,6 +36,8 @@ pub struct TargetReport {
     pub matched: usize,
     /// Those that are meant: `namespace/name on node`.
     pub chosen: Vec<String>,
+    /// Whether others take their place while faults last.
+    pub follow: Follow,
 }
 
 impl PlanReport {
@@ -61,6 +64,7 @@ impl PlanReport {
                     name: name.clone(),
                     matched: selection.matched.len(),
                     chosen: selection.chosen.iter().map(shown).collect(),
+                    follow: selection.follow,
                 });
                 Self {
                     experiment,
@@ -79,7 +83,12 @@ impl PlanReport {
         let mut lines = vec![format!("{} (seed {})", self.experiment, self.seed)];
         for target in &self.targets {
             let (chosen, matched) = (target.chosen.join(", "), target.matched);
-            lines.push(format!("  target {}: {chosen} ({matched} match)", target.name));
+            let follow = match target.follow {
+                Follow::Keep => "",
+                Follow::Recreated => "; new pods take the place of those that go",
+                Follow::AllMatching => "; whoever matches later is hit as well",
+            };
+            lines.push(format!("  target {}: {chosen} ({matched} match{follow})", target.name));
         }
         lines.extend(self.injections.iter().map(|injection| format!("  would {injection}")));
         if let Some(Blast { pods_hit, pods_matched }) = self.blast {

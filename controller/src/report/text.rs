@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 
-use super::{InjectionReport, ProbeReport, Report, ShareReport, Verdict, console::time};
+use super::{
+    FollowReport, InjectionReport, ProbeReport, Report, ShareReport, Verdict, console::time,
+};
 
 /// What a run came to, with colours.
 pub(super) fn summary(report: &Report) -> String {
@@ -38,7 +40,16 @@ fn fault(out: &mut String, injection: &InjectionReport) {
         ("reverted", None) => "reverted, nothing is left".into(),
         (state, _) => state.to_owned(),
     });
+    if let Some(why) = &injection.let_go {
+        parts.push(format!("let go: {why}"));
+    }
+    if injection.changes > 0 {
+        parts.push(format!("changed {}", counted_times(injection.changes)));
+    }
     line(out, &format!("  {kind} of {target} on {node}: {}", parts.join(", ")));
+    if let Some(follow) = &injection.follow {
+        line(out, &format!("      {}", followed(follow)));
+    }
     if !injection.evidence.is_empty() {
         line(out, &format!("      {}", injection.evidence));
     }
@@ -48,6 +59,20 @@ fn fault(out: &mut String, injection: &InjectionReport) {
     if let Some(failure) = &injection.failure {
         line(out, &format!("      {failure}"));
     }
+}
+
+fn counted_times(count: u32) -> String {
+    if count == 1 { "once".into() } else { format!("{count} times") }
+}
+
+fn followed(follow: &FollowReport) -> String {
+    let seen = time(from_ms(follow.seen_ms));
+    let instead = follow.instead_of.as_ref();
+    let instead = instead.map_or(String::new(), |old| format!(" in the place of {old}"));
+    let effect = follow.time_to_effect_ms;
+    let effect =
+        effect.map_or(String::new(), |ms| format!(", in effect {} later", time(from_ms(ms))));
+    format!("followed{instead}: first seen {seen} after the injection{effect}")
 }
 
 fn probes(out: &mut String, probes: &[ProbeReport]) {
@@ -121,6 +146,9 @@ fn verdict(out: &mut String, report: &Report) {
     for reason in &report.reasons {
         // Some have lines of their own: the end of a log, say.
         line(out, &format!("    - {}", reason.trim_end().replace('\n', "\n      ")));
+    }
+    for pod in &report.not_followed {
+        line(out, &format!("    - {pod}"));
     }
     for residue in &report.residue {
         line(out, &format!("    - left: {residue}"));

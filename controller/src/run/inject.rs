@@ -17,10 +17,12 @@ use faultline_proto::{
 
 use super::{
     Ended, Run,
+    ended::{ends_at, has_lost_target, is_let_go, is_over, reason},
+    follow::UnderWay,
     observe::{Doing, LOOK_EVERY},
     one_lines,
     renew::Renewer,
-    tracked::{Shared, ends_at, ids_by_node, is_over, lock, proof, reason, take_in, track},
+    tracked::{Shared, ids_by_node, lasts, lock, proof, take_in, track},
 };
 use crate::{
     agents::{ByNode, Fleet},
@@ -43,25 +45,20 @@ pub(super) fn wire(
     let mut by_node: ByNode<pb::Injection> = BTreeMap::new();
     for (fault, injection) in each(faults) {
         let id = FaultId::random().map_err(|e| e.to_string())?;
-        by_node
-            .entry(injection.node.clone())
-            .or_default()
-            .push(wire_one(fleet, lease, id, fault, injection));
+        let wire = wire_one(fleet, lease, id, lasts(fault, injection), injection);
+        by_node.entry(injection.node.clone()).or_default().push(wire);
     }
     Ok(by_node)
 }
 
-fn wire_one(
+/// The wire form of an injection that is to last so long from about now on.
+pub(super) fn wire_one(
     fleet: &Fleet,
     lease: Duration,
     id: FaultId,
-    fault: &PlannedFault,
+    lasts: Duration,
     injection: &PlannedInjection,
 ) -> pb::Injection {
-    let lasts = match injection.fault.hold() {
-        Hold::Lasts => fault.inject.duration,
-        Hold::Instant => injection.fault.proof_window(),
-    };
     let end = Instant::now() + COMMIT_SLACK + lasts;
     // Where there is no agent, Prepare says so.
     let deadline = fleet.get(&injection.node).map(|agent| agent.clock().to_agent(end));
@@ -74,14 +71,15 @@ fn wire_one(
     }
 }
 
-pub(super) fn each(
-    faults: &[PlannedFault],
-) -> impl Iterator<Item = (&PlannedFault, &PlannedInjection)> {
+fn each(faults: &[PlannedFault]) -> impl Iterator<Item = (&PlannedFault, &PlannedInjection)> {
     faults.iter().flat_map(|fault| fault.injections.iter().map(move |injection| (fault, injection)))
 }
 
 impl Run<'_> {
-    pub(super) async fn inject_step(&mut self, faults: &[PlannedFault]) -> Result<(), Ended> {
+    /// Does the step that has this place in the method.
+    pub(super) async fn inject_step(&mut self, index: usize) -> Result<(), Ended> {
+        let faults = self.step_now(index).map_err(|e| Ended::Refused(vec![e]))?;
+        let faults = faults.as_slice();
         let injections = wire(&self.fleet, self.experiment.lease, faults)
             .map_err(|e| Ended::Refused(vec![e]))?;
         let prepared = self.fleet.prepare(self.id, &injections, false).await;
@@ -89,14 +87,16 @@ impl Run<'_> {
         let plans: BTreeMap<String, String> =
             prepared.into_iter().map(|item| (item.fault_id, item.plan)).collect();
         let tracked: Shared = Arc::new(Mutex::new(track(faults, &injections, &plans)));
+        self.mark_followed(&tracked, faults);
         for item in lock(&tracked).values() {
             self.console.say("inject", &format!("{}: {}", item.target, item.plan));
         }
         if self.interrupt.is_set() {
             return Err(Ended::Interrupted);
         }
-        let renewer = Renewer::start(&self.fleet, self.experiment.lease, &tracked);
-        let outcome = self.commit_and_hold(&tracked).await;
+        let mut renewer = Renewer::start(&self.fleet, self.experiment.lease, &tracked);
+        let outcome = self.commit_and_hold(index, faults, &tracked, &mut renewer).await;
+        self.end_following(index, &tracked);
         // Whatever happened: what is still there is taken back.
         let ids: BTreeSet<String> = lock(&tracked).keys().cloned().collect();
         self.revert(&tracked, &ids, None).await;
@@ -105,7 +105,13 @@ impl Run<'_> {
         outcome
     }
 
-    async fn commit_and_hold(&mut self, tracked: &Shared) -> Result<(), Ended> {
+    async fn commit_and_hold(
+        &mut self,
+        index: usize,
+        faults: &[PlannedFault],
+        tracked: &Shared,
+        renewer: &mut Renewer,
+    ) -> Result<(), Ended> {
         let ordered = Instant::now();
         self.times.injected.get_or_insert(ordered);
         self.times.step_injected = Some(ordered);
@@ -123,8 +129,13 @@ impl Run<'_> {
         self.times.step_injected = Some(committed);
         self.times.injected =
             Some(self.times.injected.map_or(committed, |first| first.min(committed)));
+        let follow_end = self.following.as_ref().and_then(|f| f.end(faults, committed));
+        let mut step = UnderWay { index, tracked, committed, renewer };
         let mut told: BTreeSet<String> = BTreeSet::new();
         loop {
+            if follow_end.is_some() {
+                self.follow(&mut step);
+            }
             self.tell_effects(tracked, &mut told)?;
             let now = Instant::now();
             let due: BTreeSet<String> = lock(tracked)
@@ -136,6 +147,8 @@ impl Run<'_> {
                 .values()
                 .filter(|t| t.revert_asked.is_none() && !due.contains(&t.id))
                 .map(|t| ends_at(t, committed))
+                // Also when all of them have gone: others may come.
+                .chain(follow_end.filter(|end| *end > now))
                 .min();
             // The last ones are left to the revert of the step, which has more patience.
             let Some(next) = next else { return Ok(()) };
@@ -153,7 +166,8 @@ impl Run<'_> {
             self.pause(left.min(look), &doing).await?;
             if pending {
                 let limit = left.clamp(LOOK_EVERY, LIST_MAX);
-                let answers = self.fleet.list(limit).await;
+                let nodes = lock(tracked).values().map(|t| t.node.clone()).collect();
+                let answers = self.fleet.list_of(nodes, limit).await;
                 // A node that does not answer now is noticed by its lease.
                 drop(take_in(tracked, answers));
             }
@@ -162,10 +176,19 @@ impl Run<'_> {
 
     /// Says what has been proven since the last look. An effect that is not there ends the run: what
     /// did nothing is not called injected.
-    fn tell_effects(&self, tracked: &Shared, told: &mut BTreeSet<String>) -> Result<(), Ended> {
+    /// On a target that came later, or after a change, it is a deviation.
+    fn tell_effects(&mut self, tracked: &Shared, told: &mut BTreeSet<String>) -> Result<(), Ended> {
         let mut missing = Vec::new();
-        for item in lock(tracked).values() {
+        let mut deviations = Vec::new();
+        for item in lock(tracked).values_mut() {
+            let is_later = item.came.is_some() || item.amending;
+            if item.let_go.is_some() || item.told.failure {
+                continue;
+            }
             let Some(status) = &item.status else {
+                if is_later {
+                    continue;
+                }
                 missing.push(format!(
                     "the agent of {} said nothing of the {} of {} that it was to inject",
                     item.node, item.kind, item.target
@@ -181,18 +204,30 @@ impl Run<'_> {
                     self.console
                         .say("effect", &format!("{}: proven{after}: {evidence}", item.target));
                 }
-                Some(Proof::Failed) => missing.push(format!(
-                    "the {} of {} had no effect: {}",
-                    item.kind,
-                    item.target,
-                    if status.failure.is_empty() { evidence } else { &status.failure }
-                )),
-                _ if !status.failure.is_empty() => missing.push(format!(
-                    "the {} of {} failed: {}",
-                    item.kind, item.target, status.failure
-                )),
-                _ => {}
+                failed => {
+                    let why = match failed {
+                        Some(Proof::Failed) if status.failure.is_empty() => evidence,
+                        _ => &status.failure,
+                    };
+                    let (kind, target) = (item.kind, &item.target);
+                    let text = match failed {
+                        Some(Proof::Failed) => {
+                            format!("the {kind} of {target} had no effect: {why}")
+                        }
+                        _ if why.is_empty() => continue,
+                        _ => format!("the {kind} of {target} failed: {why}"),
+                    };
+                    if !is_later {
+                        missing.push(text);
+                    } else if !has_lost_target(item) {
+                        item.told.failure = true;
+                        deviations.push(text);
+                    }
+                }
             }
+        }
+        for text in deviations {
+            self.deviate("effect", text);
         }
         if missing.is_empty() { Ok(()) } else { Err(Ended::Refused(missing)) }
     }
@@ -209,9 +244,15 @@ impl Run<'_> {
                 State::from_wire(status.state),
                 Some(State::Reverting | State::Reverted | State::Stuck)
             );
-            if over && item.revert_asked.is_none() {
+            if over && item.revert_asked.is_none() && item.followed && has_lost_target(item) {
+                is_let_go(item, "its target has gone");
+                self.console.say(
+                    "end",
+                    &format!("the {} of {}: its target has gone", item.kind, item.target),
+                );
+            } else if over && item.revert_asked.is_none() {
                 item.revert_asked = Some(Instant::now());
-                item.end_told = true;
+                item.told.end = true;
                 ended.push(format!(
                     "the {} of {} ended before its time: {}",
                     item.kind,
@@ -221,8 +262,7 @@ impl Run<'_> {
             }
         }
         for text in ended {
-            self.console.warn("early", &text);
-            self.deviations.push(text);
+            self.deviate("early", text);
         }
         Ok(())
     }

@@ -10,9 +10,10 @@ use faultline_proto::{
 
 use super::{
     Run,
-    tracked::{Shared, Tracked, lock, proof, reason},
+    ended::reason,
+    tracked::{Came, Shared, Tracked, lock, proof},
 };
-use crate::report::{InjectionReport, millis};
+use crate::report::{FollowReport, InjectionReport, millis};
 
 impl Run<'_> {
     /// What is reported of an injection that is over.
@@ -37,9 +38,23 @@ impl Run<'_> {
             time_to_revert_ms: self.time_to_revert(item).map(millis),
             revert_reason: RevertReason::from_wire(status.revert_reason)
                 .map(|_| reason(status.revert_reason)),
+            follow: item.came.as_ref().map(|came| self.follow_report(item, came)),
+            changes: item.amended,
+            let_go: item.let_go.map(Into::into),
             residue: status.residue,
             changed_by_others: status.changed_by_others,
             failure: Some(status.failure).filter(|f| !f.is_empty()),
+        }
+    }
+
+    fn follow_report(&self, item: &Tracked, came: &Came) -> FollowReport {
+        let effect = item.status.as_ref().and_then(|status| status.effect.as_ref());
+        let proven = effect.and_then(|effect| self.here(&item.node, effect.proven_boottime_ns));
+        let began = self.times.step_injected.unwrap_or(came.appeared);
+        FollowReport {
+            instead_of: came.instead_of.clone(),
+            seen_ms: millis(came.appeared.saturating_duration_since(began)),
+            time_to_effect_ms: proven.map(|p| millis(p.saturating_duration_since(came.appeared))),
         }
     }
 

@@ -9,6 +9,10 @@
 //! ```
 //! Ctrl-C at any place goes to the revert, and from there to the end (130).
 
+mod attempts;
+mod connect;
+mod ended;
+mod follow;
 mod inject;
 mod interrupt;
 mod judge;
@@ -16,6 +20,9 @@ mod measured;
 mod observe;
 mod renew;
 mod revert;
+mod tasks;
+#[cfg(test)]
+mod tests;
 mod tracked;
 
 use std::{
@@ -25,14 +32,18 @@ use std::{
 
 use faultline_proto::{id::RunId, units};
 
+use self::{
+    connect::{connect, connect_for},
+    follow::Following,
+};
 pub use interrupt::Interrupt;
 
 use crate::{
     agents::{AgentError, Fleet},
     experiment::{Experiment, ProbeKind},
     place::Place,
-    plan::{Plan, PlanError, PlannedStep},
-    probe::{self, Running},
+    plan::{Follower, Plan, PlanError, PlannedStep},
+    probe::{self, CurrentPod, Running},
     report::{Console, InjectionReport, Report, SCHEMA_VERSION, Verdict, millis},
 };
 
@@ -53,11 +64,17 @@ struct Run<'a> {
     id: RunId,
     fleet: Arc<Fleet>,
     probes: Vec<Running>,
+    /// The pods that commands of probes run in, and which targets these are.
+    exec_pods: Vec<(String, CurrentPod)>,
     injections: Vec<InjectionReport>,
     commit_skew: Option<Duration>,
     /// What ended otherwise than planned, without ending the run.
     deviations: Vec<String>,
     residue: Vec<String>,
+    /// Who the targets are, once that has been planned.
+    following: Option<Following<'a>>,
+    /// Who would have been followed, and which limit was in the way.
+    not_followed: Vec<String>,
     times: Times,
 }
 
@@ -101,10 +118,13 @@ pub async fn run(
         id: run_id,
         fleet: Arc::default(),
         probes: Vec::new(),
+        exec_pods: Vec::new(),
         injections: Vec::new(),
         commit_skew: None,
         deviations: Vec::new(),
         residue: Vec::new(),
+        following: None,
+        not_followed: Vec::new(),
         times: Times::default(),
     };
     let ended = run.phases(place).await.err();
@@ -125,6 +145,7 @@ pub async fn run(
         verdict,
         reasons,
         injections: std::mem::take(&mut run.injections),
+        not_followed: std::mem::take(&mut run.not_followed),
         commit_skew_ms: run.commit_skew.map(millis),
         probes,
         residue: std::mem::take(&mut run.residue),
@@ -148,6 +169,7 @@ pub fn refused(experiment: &Experiment, place: &str, reason: String) -> Report {
         verdict,
         reasons: vec![reason],
         injections: Vec::new(),
+        not_followed: Vec::new(),
         commit_skew_ms: None,
         probes: Vec::new(),
         residue: Vec::new(),
@@ -178,14 +200,6 @@ pub async fn dry_run(
     Ok((plan, planned))
 }
 
-async fn connect(place: &Place, plan: &Plan) -> Result<Fleet, Vec<String>> {
-    let nodes = plan.nodes();
-    let endpoints: Vec<_> =
-        place.agents().into_iter().filter(|agent| nodes.contains(agent.node.as_str())).collect();
-    let credentials = place.credentials().map_err(|e| vec![one_line(&e)])?;
-    Fleet::connect(&endpoints, &credentials).await.map_err(|errors| one_lines(&errors))
-}
-
 impl Run<'_> {
     async fn phases(&mut self, place: &Arc<Place>) -> Result<(), Ended> {
         let pods = place.pods();
@@ -196,17 +210,19 @@ impl Run<'_> {
                 selection.chosen.iter().map(|i| pods[*i].target().to_string()).collect();
             self.console.say("target", &format!("{name}: {}", names.join(", ")));
         }
-        self.fleet = Arc::new(connect(place, &plan).await.map_err(Ended::Refused)?);
+        let fleet = connect_for(self.experiment, place, &plan).await.map_err(Ended::Refused)?;
+        self.fleet = Arc::new(fleet);
         self.preflight(&plan).await?;
         self.start_probes(place, &plan, &pods)?;
         self.steady_state().await?;
-        for step in &plan.steps {
+        self.following = Some(Following::new(Follower::new(self.experiment, &plan, &pods), place));
+        for (index, step) in plan.steps.iter().enumerate() {
             match step {
                 PlannedStep::Wait(duration) => {
                     self.console.say("wait", &units::duration(*duration).to_string());
                     self.wait(*duration, "waiting").await?;
                 }
-                PlannedStep::Inject(faults) => self.inject_step(faults).await?,
+                PlannedStep::Inject(_) => self.inject_step(index).await?,
             }
         }
         self.times.method_end = Some(Instant::now());
@@ -215,7 +231,8 @@ impl Run<'_> {
 
     /// Has every step planned by the agents before the first one is begun.
     async fn preflight(&self, plan: &Plan) -> Result<(), Ended> {
-        for agent in self.fleet.agents() {
+        let nodes = plan.nodes();
+        for agent in self.fleet.agents().filter(|agent| nodes.contains(agent.node())) {
             if let Some(reason) = &agent.description().halted_reason {
                 let node = agent.node();
                 let text =
@@ -241,11 +258,14 @@ impl Run<'_> {
     ) -> Result<(), Ended> {
         for probe in &self.experiment.probes {
             let exec_pod = match &probe.kind {
-                ProbeKind::Exec { target, .. } => plan
-                    .targets
-                    .get(&target.value)
-                    .and_then(|selection| selection.chosen.first())
-                    .map(|i| &pods[*i]),
+                ProbeKind::Exec { target, .. } => {
+                    let selection = plan.targets.get(&target.value);
+                    let first = selection.and_then(|selection| selection.chosen.first());
+                    let pod = first.map(|i| CurrentPod::new(pods[*i].clone()));
+                    let known = pod.iter().map(|pod| (target.value.clone(), pod.clone()));
+                    self.exec_pods.extend(known);
+                    pod
+                }
                 ProbeKind::Http { .. } | ProbeKind::Tcp { .. } => None,
             };
             let target = probe::Target::new(&probe.kind, place, exec_pod)

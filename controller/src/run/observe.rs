@@ -95,12 +95,16 @@ impl Run<'_> {
     }
 
     /// Sleeps, with a live line that says how long all of it takes.
-    pub(super) async fn wait(&self, duration: Duration, what: &str) -> Result<(), Ended> {
+    pub(super) async fn wait(&mut self, duration: Duration, what: &str) -> Result<(), Ended> {
         self.pause(duration, &Doing { what, end: Instant::now() + duration }).await
     }
 
-    /// Sleeps, with the live line; ends early when interrupted.
-    pub(super) async fn pause(&self, duration: Duration, doing: &Doing<'_>) -> Result<(), Ended> {
+    /// Sleeps, with the live line and an eye on targets that are followed; ends early when interrupted.
+    pub(super) async fn pause(
+        &mut self,
+        duration: Duration,
+        doing: &Doing<'_>,
+    ) -> Result<(), Ended> {
         let end = Instant::now() + duration;
         loop {
             if self.interrupt.is_set() {
@@ -110,6 +114,7 @@ impl Run<'_> {
             if left.is_zero() {
                 return Ok(());
             }
+            self.look_around();
             let doing_left = doing.end.saturating_duration_since(Instant::now()).as_secs_f64();
             let probes = self.probe_line();
             self.console.live(format!("{}: {doing_left:.1} s left{probes}", doing.what));

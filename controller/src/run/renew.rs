@@ -15,32 +15,51 @@ use crate::agents::Fleet;
 /// The tasks that renew leases from the moment of the commit, one for each node: an agent that does
 /// not answer costs nobody else a lease. They stop when this is dropped.
 pub(super) struct Renewer {
-    _tasks: JoinSet<()>,
+    fleet: Arc<Fleet>,
+    every: Duration,
+    tracked: Shared,
+    nodes: BTreeSet<String>,
+    tasks: JoinSet<()>,
 }
 
 impl Renewer {
     pub(super) fn start(fleet: &Arc<Fleet>, lease: Duration, tracked: &Shared) -> Self {
-        let every = lease / RENEWALS_PER_LEASE;
+        let mut renewer = Self {
+            fleet: Arc::clone(fleet),
+            every: lease / RENEWALS_PER_LEASE,
+            tracked: Arc::clone(tracked),
+            nodes: BTreeSet::new(),
+            tasks: JoinSet::new(),
+        };
         let nodes: BTreeSet<String> = lock(tracked).values().map(|t| t.node.clone()).collect();
-        let mut tasks = JoinSet::new();
-        for node in nodes {
-            let (fleet, tracked) = (Arc::clone(fleet), Arc::clone(tracked));
-            tasks.spawn(async move {
-                let mut ticks = time::interval_at(time::Instant::now() + every, every);
-                ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
-                loop {
-                    ticks.tick().await;
-                    renew(&fleet, &node, every, &tracked).await;
-                }
-            });
+        for node in &nodes {
+            renewer.cover(node);
         }
-        Self { _tasks: tasks }
+        renewer
+    }
+
+    /// Renews what is held on a node as well, from now on.
+    pub(super) fn cover(&mut self, node: &str) {
+        if !self.nodes.insert(node.to_owned()) {
+            return;
+        }
+        let (fleet, tracked) = (Arc::clone(&self.fleet), Arc::clone(&self.tracked));
+        let (node, every) = (node.to_owned(), self.every);
+        self.tasks.spawn(async move {
+            let mut ticks = time::interval_at(time::Instant::now() + every, every);
+            ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                renew(&fleet, &node, every, &tracked).await;
+            }
+        });
     }
 }
 
 /// One renewal. It may take as long as the next one is away, so that two of them may be lost.
 async fn renew(fleet: &Fleet, node: &str, every: Duration, tracked: &Shared) {
-    let held = |t: &Tracked| t.node == node && t.revert_asked.is_none();
+    // One that is only being prepared has no lease yet.
+    let held = |t: &Tracked| t.node == node && t.ordered.is_some() && t.revert_asked.is_none();
     let Some(ids) = ids_by_node(tracked, held).remove(node) else { return };
     // One that does not answer is noticed by what becomes of its leases.
     let Ok(statuses) = fleet.renew(node, ids.clone(), every).await else { return };

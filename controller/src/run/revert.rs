@@ -8,8 +8,10 @@ use std::{
 use tokio::time;
 
 use super::{
-    Run, one_line,
-    tracked::{Shared, Tracked, ended_otherwise, ids_by_node, is_reverted, lock, take_in},
+    Run,
+    ended::{ended_otherwise, has_lost_target, is_reverted},
+    one_line,
+    tracked::{Shared, Tracked, ids_by_node, lock, take_in},
 };
 use crate::agents::{ANSWER_MAX, AgentError};
 
@@ -58,12 +60,16 @@ impl Run<'_> {
         }
         let mut otherwise = Vec::new();
         for item in lock(tracked).values_mut().filter(|t| ids.contains(&t.id)) {
-            if is_reverted(item) && !item.end_told {
-                item.end_told = true;
-                otherwise.extend(ended_otherwise(item));
+            if is_reverted(item) && !item.told.end {
+                item.told.end = true;
+                if item.followed && has_lost_target(item) {
+                    item.let_go.get_or_insert("its target has gone");
+                } else {
+                    otherwise.extend(ended_otherwise(item));
+                }
             }
-            if is_reverted(item) && !item.revert_told {
-                item.revert_told = true;
+            if is_reverted(item) && !item.told.revert {
+                item.told.revert = true;
                 let took = self.time_to_revert(item);
                 let took =
                     took.map_or(String::new(), |d| format!(" in {}", crate::report::time(d)));
@@ -72,8 +78,7 @@ impl Run<'_> {
             }
         }
         for text in otherwise {
-            self.console.warn("end", &text);
-            self.deviations.push(text);
+            self.deviate("end", text);
         }
         let reverted = lock(tracked).values().filter_map(|t| self.reverted_at(t)).max();
         let instant = self.times.ends_with_instant;

@@ -8,15 +8,16 @@ use std::{
 };
 
 use faultline_proto::{
-    fault::Hold,
+    fault::{Fault, Hold},
     pb,
-    status::{Proof, RevertReason, State},
+    status::{Proof, State},
     target::Target,
 };
 
-use super::inject::each;
-use crate::agents::{AgentError, Answers, ByNode};
-use crate::plan::PlannedFault;
+use crate::{
+    agents::{AgentError, Answers, ByNode},
+    plan::{PlannedFault, PlannedInjection},
+};
 
 /// An injection of this step, as far as it is known.
 #[derive(Debug, Clone)]
@@ -25,6 +26,12 @@ pub(super) struct Tracked {
     pub(super) node: String,
     pub(super) kind: &'static str,
     pub(super) target: String,
+    /// The target itself.
+    pub(super) on: Target,
+    /// Which fault of its step it belongs to.
+    pub(super) number: usize,
+    /// What it does, as its agent was told last.
+    pub(super) fault: Fault,
     pub(super) hold: Hold,
     /// When it is to be reverted, after the commit.
     pub(super) duration: Duration,
@@ -34,10 +41,77 @@ pub(super) struct Tracked {
     pub(super) ordered: Option<Instant>,
     /// When the revert was asked for.
     pub(super) revert_asked: Option<Instant>,
-    /// The proof of the revert has been told.
-    pub(super) revert_told: bool,
-    /// It has been looked at whether it ended as planned.
-    pub(super) end_told: bool,
+    /// What has been told of it.
+    pub(super) told: Told,
+    /// Its target is followed: that it goes is no deviation.
+    pub(super) followed: bool,
+    /// How its target came, where that was not there when the step began.
+    pub(super) came: Option<Came>,
+    /// An agent was asked to change it because its targets did.
+    pub(super) amending: bool,
+    /// How often that was done.
+    pub(super) amended: u32,
+    /// Why it was taken back before its time, where that is as it should be.
+    pub(super) let_go: Option<&'static str>,
+}
+
+/// What has been told of an injection, once.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Told {
+    /// The proof of the revert.
+    pub(super) revert: bool,
+    /// That it ended otherwise than planned; or it has been looked at and did not.
+    pub(super) end: bool,
+    /// That its effect is missing, which does not end the run.
+    pub(super) failure: bool,
+}
+
+/// How a target came to be one.
+#[derive(Debug, Clone)]
+pub(super) struct Came {
+    /// When it was first seen.
+    pub(super) appeared: Instant,
+    /// Whose place it took.
+    pub(super) instead_of: Option<String>,
+}
+
+impl Tracked {
+    pub(super) fn new(
+        id: &str,
+        number: usize,
+        fault: &PlannedFault,
+        injection: &PlannedInjection,
+    ) -> Self {
+        Self {
+            id: id.into(),
+            node: injection.node.clone(),
+            kind: injection.fault.kind(),
+            target: injection.target.to_string(),
+            on: injection.target.clone(),
+            number,
+            fault: injection.fault.clone(),
+            hold: injection.fault.hold(),
+            duration: lasts(fault, injection),
+            plan: String::new(),
+            status: None,
+            ordered: None,
+            revert_asked: None,
+            told: Told::default(),
+            followed: false,
+            came: None,
+            amending: false,
+            amended: 0,
+            let_go: None,
+        }
+    }
+}
+
+/// How long an injection is held: one that is over at once, for as long as its proof may take.
+pub(super) fn lasts(fault: &PlannedFault, injection: &PlannedInjection) -> Duration {
+    match injection.fault.hold() {
+        Hold::Lasts => fault.inject.duration,
+        Hold::Instant => injection.fault.proof_window(),
+    }
 }
 
 /// The injections of a step, shared with the task that renews their leases.
@@ -52,28 +126,15 @@ pub(super) fn track(
     let mut wired: BTreeMap<&String, std::slice::Iter<'_, pb::Injection>> =
         injections.iter().map(|(node, list)| (node, list.iter())).collect();
     let mut tracked = BTreeMap::new();
-    for (fault, injection) in each(faults) {
-        let Some(wire) = wired.get_mut(&injection.node).and_then(Iterator::next) else { continue };
-        tracked.insert(
-            wire.fault_id.clone(),
-            Tracked {
-                id: wire.fault_id.clone(),
-                node: injection.node.clone(),
-                kind: injection.fault.kind(),
-                target: injection.target.to_string(),
-                hold: injection.fault.hold(),
-                duration: match injection.fault.hold() {
-                    Hold::Lasts => fault.inject.duration,
-                    Hold::Instant => injection.fault.proof_window(),
-                },
-                plan: plans.get(&wire.fault_id).cloned().unwrap_or_default(),
-                status: None,
-                ordered: None,
-                revert_asked: None,
-                revert_told: false,
-                end_told: false,
-            },
-        );
+    for (number, fault) in faults.iter().enumerate() {
+        for injection in &fault.injections {
+            let Some(wire) = wired.get_mut(&injection.node).and_then(Iterator::next) else {
+                continue;
+            };
+            let plan = plans.get(&wire.fault_id).cloned().unwrap_or_default();
+            let item = Tracked::new(&wire.fault_id, number, fault, injection);
+            tracked.insert(wire.fault_id.clone(), Tracked { plan, ..item });
+        }
     }
     tracked
 }
@@ -117,13 +178,26 @@ fn take_in_one(item: &mut Tracked, mut new: pb::InjectionStatus) {
             matches!(proof, Some(Proof::Proven | Proof::Failed))
         };
         if settled(&known) && !settled(&new) {
-            new.effect = known.effect;
+            new.effect.clone_from(&known.effect);
+        }
+        // A fault that was changed is proven again; it has had an effect since the first time.
+        if let (Some(first), Some(again)) = (proven(&known), new.effect.as_mut())
+            && again.proven_boottime_ns > first
+        {
+            again.proven_boottime_ns = first;
         }
         if new.committed_boottime_ns == 0 {
             new.committed_boottime_ns = known.committed_boottime_ns;
         }
     }
     item.status = Some(new);
+}
+
+/// When the effect of an injection was proven.
+fn proven(status: &pb::InjectionStatus) -> Option<u64> {
+    let effect = status.effect.as_ref()?;
+    let is_proven = Proof::from_wire(effect.proof) == Some(Proof::Proven);
+    is_proven.then_some(effect.proven_boottime_ns).filter(|time| *time > 0)
 }
 
 /// How far into the life of an injection a status is; a later one never has less.
@@ -156,66 +230,13 @@ pub(super) fn proof(item: &Tracked) -> Option<Proof> {
     Proof::from_wire(item.status.as_ref()?.effect.as_ref()?.proof)
 }
 
-/// Reverted, and the kernel said so: a state alone that names residue beside it is not believed.
-pub(super) fn is_reverted(item: &Tracked) -> bool {
-    item.status.as_ref().is_some_and(|status| {
-        State::from_wire(status.state) == Some(State::Reverted) && status.residue.is_empty()
-    })
-}
-
-/// When the controller takes it back by itself.
-pub(super) fn ends_at(item: &Tracked, committed: Instant) -> Instant {
-    committed + item.duration
-}
-
-/// Whether its time is over: what happens at one instant is, as soon as that is proven.
-pub(super) fn is_over(item: &Tracked, committed: Instant, now: Instant) -> bool {
-    let settled = matches!(proof(item), Some(Proof::Proven | Proof::Failed));
-    (item.hold == Hold::Instant && settled) || now >= ends_at(item, committed)
-}
-
-/// That a fault which was to last was ended by something else than the controller, if it was: while its
-/// agent could not be reached, say. One that failed has said so itself.
-pub(super) fn ended_otherwise(item: &Tracked) -> Option<String> {
-    let wire = item.status.as_ref()?.revert_reason;
-    let otherwise = match RevertReason::from_wire(wire)? {
-        RevertReason::Asked | RevertReason::InjectFailed | RevertReason::NeverCommitted => false,
-        RevertReason::Deadline
-        | RevertReason::LeaseLost
-        | RevertReason::Shutdown
-        | RevertReason::Restarted
-        | RevertReason::Halted
-        | RevertReason::TargetGone => true,
-    };
-    (otherwise && item.hold == Hold::Lasts).then(|| {
-        let (kind, target, why) = (item.kind, &item.target, reason(wire));
-        format!("the {kind} of {target} was not ended by this run: {why}")
-    })
-}
-
-pub(super) fn reason(wire: i32) -> String {
-    match RevertReason::from_wire(wire) {
-        None => "no reason was given",
-        Some(RevertReason::Asked) => "asked",
-        Some(RevertReason::Deadline) => "its deadline came",
-        Some(RevertReason::LeaseLost) => "its lease was not renewed",
-        Some(RevertReason::InjectFailed) => "it failed",
-        Some(RevertReason::Shutdown) => "its agent was told to end",
-        Some(RevertReason::Restarted) => "its agent was restarted",
-        Some(RevertReason::Halted) => "the node was halted",
-        Some(RevertReason::TargetGone) => "its target has gone",
-        Some(RevertReason::NeverCommitted) => "it was never committed",
-    }
-    .into()
-}
-
 pub(super) fn lock(tracked: &Shared) -> std::sync::MutexGuard<'_, BTreeMap<String, Tracked>> {
     tracked.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::ended::is_reverted, *};
 
     fn status(
         state: pb::State,
@@ -231,21 +252,33 @@ mod tests {
         }
     }
 
-    fn after(statuses: impl IntoIterator<Item = pb::InjectionStatus>) -> Tracked {
-        let mut item = Tracked {
+    fn item() -> Tracked {
+        let PlannedInjection { fault, target, .. } = super::super::tests::planned("1");
+        Tracked {
             id: String::new(),
             node: String::new(),
-            kind: "partition",
-            target: String::new(),
+            kind: fault.kind(),
+            target: target.to_string(),
+            on: target,
+            number: 0,
+            fault,
             hold: Hold::Lasts,
             duration: Duration::ZERO,
             plan: String::new(),
             status: None,
             ordered: None,
             revert_asked: None,
-            revert_told: false,
-            end_told: false,
-        };
+            told: Told::default(),
+            followed: false,
+            came: None,
+            amending: false,
+            amended: 0,
+            let_go: None,
+        }
+    }
+
+    fn after(statuses: impl IntoIterator<Item = pb::InjectionStatus>) -> Tracked {
+        let mut item = item();
         for status in statuses {
             take_in_one(&mut item, status);
         }

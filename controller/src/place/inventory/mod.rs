@@ -16,8 +16,9 @@ mod decode;
 use std::{
     collections::BTreeMap,
     fs, io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use faultline_proto::yaml::{Problem, Source, Span};
@@ -57,6 +58,14 @@ pub struct Tls {
     pub cert: PathBuf,
     /// The controller's private key.
     pub key: PathBuf,
+}
+
+/// A version of an inventory's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Version {
+    inode: u64,
+    bytes: u64,
+    changed: SystemTime,
 }
 
 /// Why an inventory cannot be used.
@@ -114,10 +123,15 @@ impl Inventory {
         self.network.map_or(Ok(()), sandbox::join)
     }
 
-    /// The pods as they are now: those of a sandbox are read again, as their containers change.
+    /// The pods as they are now: the file is read again. If that fails, as they were at first.
     pub fn pods(&self) -> Vec<Pod> {
-        let now = self.network.and_then(|_| load(&self.file).ok());
-        now.map_or_else(|| self.pods.clone(), |now| now.pods)
+        load(&self.file).map_or_else(|_| self.pods.clone(), |now| now.pods)
+    }
+
+    /// Which version of the file there is now; `None` if there is none.
+    pub(super) fn version(&self) -> Option<Version> {
+        let meta = fs::metadata(&self.file).ok()?;
+        Some(Version { inode: meta.ino(), bytes: meta.len(), changed: meta.modified().ok()? })
     }
 
     /// Reads the credentials.
@@ -148,10 +162,15 @@ impl Inventory {
         command: &[String],
         within: Duration,
     ) -> Result<ExecOutcome, ExecError> {
-        match self.holders.get(&pod.uid) {
-            Some(holder) if holder.is_alive() => sandbox::exec_in(*holder, command, within).await,
-            Some(_) => Err(ExecError::NoSuchPod { pod: pod.name.clone() }),
-            None => Err(ExecError::NoWayIn { pod: pod.name.clone() }),
+        if self.network.is_none() {
+            return Err(ExecError::NoWayIn { pod: pod.name.clone() });
         }
+        let known = |holders: &BTreeMap<String, Process>| {
+            holders.get(&pod.uid).copied().filter(|holder| holder.is_alive())
+        };
+        // One that came later stands in the file only.
+        let holder = known(&self.holders).or_else(|| known(&load(&self.file).ok()?.holders));
+        let holder = holder.ok_or_else(|| ExecError::NoSuchPod { pod: pod.name.clone() })?;
+        sandbox::exec_in(holder, command, within).await
     }
 }

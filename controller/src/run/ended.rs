@@ -1,0 +1,81 @@
+//! How an injection ends, and whether that is as it should be.
+
+use std::time::Instant;
+
+use faultline_proto::{
+    fault::Hold,
+    status::{Proof, RevertReason, State},
+};
+
+use super::tracked::{Tracked, proof};
+
+/// Reverted, and the kernel said so: a state alone that names residue beside it is not believed.
+pub(super) fn is_reverted(item: &Tracked) -> bool {
+    item.status.as_ref().is_some_and(|status| {
+        State::from_wire(status.state) == Some(State::Reverted) && status.residue.is_empty()
+    })
+}
+
+/// When the controller takes it back by itself.
+pub(super) fn ends_at(item: &Tracked, committed: Instant) -> Instant {
+    committed + item.duration
+}
+
+/// Whether its time is over: what happens at one instant is, as soon as that is proven.
+pub(super) fn is_over(item: &Tracked, committed: Instant, now: Instant) -> bool {
+    let settled = matches!(proof(item), Some(Proof::Proven | Proof::Failed));
+    (item.hold == Hold::Instant && settled) || now >= ends_at(item, committed)
+}
+
+/// That its agent has taken it back because its target has gone.
+pub(super) fn has_lost_target(item: &Tracked) -> bool {
+    item.status.as_ref().is_some_and(|status| {
+        let ended = matches!(
+            State::from_wire(status.state),
+            Some(State::Reverting | State::Reverted | State::Stuck)
+        );
+        ended && RevertReason::from_wire(status.revert_reason) == Some(RevertReason::TargetGone)
+    })
+}
+
+/// Notes that it is taken back before its time, and that this is as it should be.
+pub(super) fn is_let_go(item: &mut Tracked, why: &'static str) {
+    item.revert_asked.get_or_insert_with(Instant::now);
+    item.told.end = true;
+    item.let_go = Some(why);
+}
+
+/// That a fault which was to last was ended by something else than the controller, if it was: while its
+/// agent could not be reached, say. One that failed has said so itself.
+pub(super) fn ended_otherwise(item: &Tracked) -> Option<String> {
+    let wire = item.status.as_ref()?.revert_reason;
+    let otherwise = match RevertReason::from_wire(wire)? {
+        RevertReason::Asked | RevertReason::InjectFailed | RevertReason::NeverCommitted => false,
+        RevertReason::Deadline
+        | RevertReason::LeaseLost
+        | RevertReason::Shutdown
+        | RevertReason::Restarted
+        | RevertReason::Halted
+        | RevertReason::TargetGone => true,
+    };
+    (otherwise && item.hold == Hold::Lasts).then(|| {
+        let (kind, target, why) = (item.kind, &item.target, reason(wire));
+        format!("the {kind} of {target} was not ended by this run: {why}")
+    })
+}
+
+pub(super) fn reason(wire: i32) -> String {
+    match RevertReason::from_wire(wire) {
+        None => "no reason was given",
+        Some(RevertReason::Asked) => "asked",
+        Some(RevertReason::Deadline) => "its deadline came",
+        Some(RevertReason::LeaseLost) => "its lease was not renewed",
+        Some(RevertReason::InjectFailed) => "it failed",
+        Some(RevertReason::Shutdown) => "its agent was told to end",
+        Some(RevertReason::Restarted) => "its agent was restarted",
+        Some(RevertReason::Halted) => "the node was halted",
+        Some(RevertReason::TargetGone) => "its target has gone",
+        Some(RevertReason::NeverCommitted) => "it was never committed",
+    }
+    .into()
+}
