@@ -7,6 +7,7 @@ mod hostile;
 mod inventory;
 mod killed;
 mod quickstart;
+mod stuck;
 mod unprivileged;
 
 use std::{

@@ -15,7 +15,7 @@ use faultline_proto::{
 
 use crate::{
     kernel::clock,
-    supervisor::{PrepareItem, PreparedItem, RevertScope, Status},
+    supervisor::{PrepareItem, PreparedItem, RevertScope, Status, Stuck},
 };
 
 pub(super) struct PrepareRequest {
@@ -74,6 +74,22 @@ pub(super) fn fault_ids(ids: &[String]) -> Result<Vec<FaultId>, InvalidWire> {
         return Err(InvalidWire::new("fault_ids", problem));
     }
     ids.iter().map(|id| id.parse()).collect()
+}
+
+/// What a person has looked at; none, if a halt is only to be ended.
+pub(super) fn acknowledged(wire: &pb::ResumeRequest) -> Result<Vec<FaultId>, InvalidWire> {
+    match wire.acknowledged_fault_ids.as_slice() {
+        [] => Ok(Vec::new()),
+        ids => fault_ids(ids),
+    }
+}
+
+pub(super) fn stuck(stuck: &Stuck) -> pb::StuckFault {
+    pb::StuckFault {
+        fault_id: stuck.fault_id.map_or_else(String::new, |id| id.to_string()),
+        reason: stuck.to_string(),
+        acknowledged: stuck.acknowledged,
+    }
 }
 
 /// When a commit is to take place; `None`: now.

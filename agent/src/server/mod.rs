@@ -97,8 +97,9 @@ impl agent_server::Agent for Service {
             boottime_ns: clock::now().as_nanos(),
             cgroup_version: self.info.cgroup_version().into(),
             features: self.info.features.iter().cloned().map(Into::into).collect(),
+            stuck_reason: condition.stuck_reason(),
+            stuck: condition.stuck.iter().map(convert::stuck).collect(),
             halted_reason: condition.halted.map(|halt| halt.reason),
-            stuck_reason: condition.stuck,
             pods_seen: u32::try_from(self.info.resolver.pods_seen()).unwrap_or(u32::MAX),
         }))
     }
@@ -188,8 +189,11 @@ impl agent_server::Agent for Service {
         Ok(Response::new(pb::HaltResponse { injections }))
     }
 
-    async fn resume(&self, _: Request<pb::ResumeRequest>) -> Answer<pb::ResumeResponse> {
-        self.supervisor.resume().await.map_err(error::queue)?.map_err(Status::internal)?;
+    async fn resume(&self, request: Request<pb::ResumeRequest>) -> Answer<pb::ResumeResponse> {
+        let acknowledged =
+            convert::acknowledged(&request.into_inner()).map_err(|e| error::invalid(&e))?;
+        let resumed = self.supervisor.resume(acknowledged).await.map_err(error::queue)?;
+        resumed.map_err(|e| error::resume(&e))?;
         Ok(Response::new(pb::ResumeResponse {}))
     }
 }

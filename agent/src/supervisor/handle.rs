@@ -17,6 +17,7 @@ use super::{
     held::Status,
     node::Condition,
     prepare::{PrepareError, PreparedItem},
+    stuck::ResumeError,
 };
 use crate::lifecycle::NotAllowed;
 
@@ -105,7 +106,8 @@ pub(super) enum Request {
         reply: oneshot::Sender<Result<Vec<Status>, String>>,
     },
     Resume {
-        reply: oneshot::Sender<Result<(), String>>,
+        acknowledged: Vec<FaultId>,
+        reply: oneshot::Sender<Result<(), ResumeError>>,
     },
     Condition {
         reply: oneshot::Sender<Condition>,
@@ -187,12 +189,15 @@ impl Handle {
         self.ask(|reply| Request::Halt { reason, reply }).await
     }
 
-    /// Ends a halt.
+    /// Ends a halt, and takes new faults beside what is stuck of `acknowledged`.
     ///
     /// # Errors
-    /// When the supervisor takes no request; the inner error when it could not be made to last.
-    pub async fn resume(&self) -> Result<Result<(), String>, QueueError> {
-        self.ask(|reply| Request::Resume { reply }).await
+    /// When the supervisor takes no request; the inner error says why it was not done.
+    pub async fn resume(
+        &self,
+        acknowledged: Vec<FaultId>,
+    ) -> Result<Result<(), ResumeError>, QueueError> {
+        self.ask(|reply| Request::Resume { acknowledged, reply }).await
     }
 
     /// Whether the node takes new injections.

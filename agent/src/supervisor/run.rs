@@ -105,7 +105,7 @@ fn take(node: &mut NodeState, waiters: &mut Vec<Waiter>, request: Request) {
             let ids = revert_all(node, RevertReason::Halted);
             waiters.push(Waiter::Halt { ids, kept, reply });
         }
-        Request::Resume { reply } => send(reply, node.resume()),
+        Request::Resume { acknowledged, reply } => send(reply, node.resume(&acknowledged)),
         Request::Condition { reply } => send(reply, node.condition()),
         Request::Shutdown { reply } => {
             node.is_closing = true;

@@ -1,7 +1,7 @@
 //! From a state directory to a running supervisor: the lock, the journal of an earlier process.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, Write},
     os::unix::fs::OpenOptionsExt,
@@ -104,6 +104,7 @@ impl Supervisor {
             halt_file,
             halt,
             unreadable: BTreeMap::new(),
+            acknowledged: BTreeSet::new(),
             held: BTreeMap::new(),
             ended: VecDeque::new(),
             changes: changes.clone(),

@@ -217,9 +217,13 @@ impl Agent {
         Ok(self.answered(client.halt(request)).await?.injections)
     }
 
-    pub(super) async fn resume(&self) -> Result<(), AgentError> {
+    pub(super) async fn resume(
+        &self,
+        acknowledged_fault_ids: Vec<String>,
+    ) -> Result<(), AgentError> {
         let mut client = self.client.clone();
-        self.answered(client.resume(timed(pb::ResumeRequest::default()))).await?;
+        let request = timed(pb::ResumeRequest { acknowledged_fault_ids });
+        self.answered(client.resume(request)).await?;
         Ok(())
     }
 
