@@ -9,6 +9,7 @@ mod killed;
 mod quickstart;
 mod stuck;
 mod unprivileged;
+mod unreachable;
 
 use std::{
     fs::{self, File},

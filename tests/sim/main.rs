@@ -3,5 +3,6 @@
 
 mod fleet;
 mod house;
+mod ops;
 mod verdict;
 mod wire;

@@ -52,6 +52,8 @@ pub enum Flaw {
     WasRestarted,
     /// It answers no Revert.
     HangsAtRevert,
+    /// It answers no Halt.
+    HangsAtHalt,
     /// It cannot revert: stuck, with residue.
     Stuck,
 }
@@ -302,6 +304,9 @@ impl Agent for Service {
     }
 
     async fn halt(&self, _: Request<pb::HaltRequest>) -> Answer<pb::HaltResponse> {
+        if self.flaw == Flaw::HangsAtHalt {
+            hang().await;
+        }
         self.answer(pb::HaltResponse { injections: self.statuses() }).await
     }
 

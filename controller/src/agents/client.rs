@@ -93,15 +93,17 @@ impl Agent {
             .domain_name(agent_server_name(&endpoint.node))
             .ca_certificate(Certificate::from_pem(&credentials.ca_pem))
             .identity(Identity::from_pem(&credentials.cert_pem, &credentials.key_pem));
-        let channel = Endpoint::from_shared(format!("https://{}", endpoint.address))
+        let connecting = Endpoint::from_shared(format!("https://{}", endpoint.address))
             .and_then(|e| e.tls_config(tls))
             .map_err(|e| unreachable(e.into()))?
             .connect_timeout(CONNECT_MAX)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(Duration::from_secs(5))
-            .keep_alive_timeout(Duration::from_secs(5))
-            .connect()
+            .keep_alive_timeout(Duration::from_secs(5));
+        // The kernel accepts connections for a process that is stopped; only TLS is never answered.
+        let channel = tokio::time::timeout(CONNECT_MAX, connecting.connect())
             .await
+            .map_err(|_late| unreachable(format!("no answer within {CONNECT_MAX:?}").into()))?
             .map_err(|e| unreachable(e.into()))?;
         let mut client = AgentClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
