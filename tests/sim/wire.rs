@@ -190,6 +190,12 @@ async fn nonsense_gets_a_typed_status_and_the_agent_goes_on() {
         not_after_boottime_ns: 0,
     };
     assert_eq!(client.commit(late).await.expect_err("far away").code(), Code::InvalidArgument);
+    let never = pb::CommitRequest {
+        fault_ids: vec!["00000000000000a1".into()],
+        at_boottime_ns: 2,
+        not_after_boottime_ns: 1,
+    };
+    assert_eq!(client.commit(never).await.expect_err("never").code(), Code::InvalidArgument);
     let nothing =
         client.revert(pb::RevertRequest::default()).await.expect("revert is always legal");
     assert!(nothing.into_inner().injections.is_empty());

@@ -15,7 +15,7 @@ use faultline_proto::{boottime::BootTime, fault::Fault, id::FaultId};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use sweep::{CGROUP_AGE_MIN, Swept, sweep, sweep_tables};
+pub use sweep::{CGROUP_AGE_MIN, Swept, sweep, sweep_tables, take_back_by_name};
 
 use crate::{
     kernel::KernelError,

@@ -119,11 +119,10 @@ impl agent_server::Agent for Service {
     async fn commit(&self, request: Request<pb::CommitRequest>) -> Answer<pb::CommitResponse> {
         let request = request.into_inner();
         let ids = convert::fault_ids(&request.fault_ids).map_err(|e| error::invalid(&e))?;
-        let at =
-            convert::at(request.at_boottime_ns, clock::now()).map_err(|e| error::invalid(&e))?;
+        let when = convert::when(&request, clock::now()).map_err(|e| error::invalid(&e))?;
         let statuses = self
             .supervisor
-            .commit(ids, at)
+            .commit(ids, when)
             .await
             .map_err(error::queue)?
             .map_err(|e| error::not_allowed(&e))?;
@@ -145,9 +144,10 @@ impl agent_server::Agent for Service {
 
     async fn revert(&self, request: Request<pb::RevertRequest>) -> Answer<pb::RevertResponse> {
         let scope = convert::revert(&request.into_inner()).map_err(|e| error::invalid(&e))?;
-        let statuses = self.supervisor.revert(scope).await.map_err(error::queue)?;
-        let injections = statuses.into_iter().map(convert::status).collect();
-        Ok(Response::new(pb::RevertResponse { injections }))
+        let reverted = self.supervisor.revert(scope).await.map_err(error::queue)?;
+        let known = reverted.injections.into_iter().map(convert::status);
+        let unrecorded = reverted.unrecorded.into_iter().map(convert::unrecorded);
+        Ok(Response::new(pb::RevertResponse { injections: known.chain(unrecorded).collect() }))
     }
 
     async fn list(&self, _: Request<pb::ListRequest>) -> Answer<pb::ListResponse> {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use faultline_proto::{boottime::BootTime, id::FaultId};
 use tracing::{debug, error, info, warn};
 
-use super::{held::Held, node::NodeState};
+use super::{handle::Unrecorded, held::Held, node::NodeState};
 use crate::{
     failpoint, fault,
     journal::{self, Found},
@@ -44,6 +44,27 @@ impl NodeState {
         failpoint::reach(failpoint::BEFORE_SWEEP);
         self.sweep();
         failpoint::reach(failpoint::SWEPT);
+    }
+
+    /// Takes back those of these faults that have no record here: an earlier process reverted them, or
+    /// they never were this node's. What is left of them is found by their names.
+    pub(super) fn revert_unknown(&mut self, ids: &[FaultId]) -> Vec<Unrecorded> {
+        let is_unknown = |id: &FaultId| self.status(*id).is_none();
+        let unknown: BTreeSet<FaultId> = ids.iter().copied().filter(is_unknown).collect();
+        if unknown.is_empty() {
+            return Vec::new();
+        }
+        let mut left = fault::take_back_by_name(&self.resolver, &unknown);
+        for (path, why) in &self.unreadable {
+            if let Some(left) = journal::id_of(path).and_then(|id| left.get_mut(&id)) {
+                left.push(format!("the journal file {} ({why})", path.display()));
+            }
+        }
+        let unrecorded = left.into_iter().map(|(fault_id, residue)| {
+            info!(fault = %fault_id, ?residue, "asked to revert it, and there is no record of it");
+            Unrecorded { fault_id, residue }
+        });
+        unrecorded.collect()
     }
 
     /// Sweeps again, if the last time something had to be left alone.

@@ -36,6 +36,16 @@ pub struct PrepareItem {
     pub deadline: BootTime,
 }
 
+/// When a commit is to take place.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct When {
+    /// At this time; at once if `None`.
+    pub at: Option<BootTime>,
+    /// After this time no more: whoever asked has given up by then. A request may have waited in an
+    /// agent that was stopped.
+    pub not_after: Option<BootTime>,
+}
+
 /// Which injections are to be reverted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RevertScope {
@@ -45,6 +55,24 @@ pub enum RevertScope {
     Run(RunId),
     /// All of them.
     Everything,
+}
+
+/// The answer to a revert.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reverted {
+    /// Those that were held here, in this process.
+    pub injections: Vec<Status>,
+    /// Those that were asked for by their ids and have no record here.
+    pub unrecorded: Vec<Unrecorded>,
+}
+
+/// A fault without a record here: of it only its name can be looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unrecorded {
+    /// Its id.
+    pub fault_id: FaultId,
+    /// What the kernel holds by that name, and could not be taken away.
+    pub residue: Vec<String>,
 }
 
 /// The answer to a commit: how each injection stands, or why none was begun.
@@ -87,7 +115,7 @@ pub(super) enum Request {
     },
     Commit {
         ids: Vec<FaultId>,
-        at: Option<BootTime>,
+        when: When,
         reply: oneshot::Sender<CommitAnswer>,
     },
     Renew {
@@ -96,7 +124,7 @@ pub(super) enum Request {
     },
     Revert {
         scope: RevertScope,
-        reply: oneshot::Sender<Vec<Status>>,
+        reply: oneshot::Sender<Reverted>,
     },
     List {
         reply: oneshot::Sender<Vec<Status>>,
@@ -144,17 +172,13 @@ impl Handle {
         self.ask(|reply| Request::Prepare { run_id, items, dry_run, reply }).await
     }
 
-    /// Injects what was prepared, at a time or now. Answers when every effect is proven or known not
-    /// to be, or after a while in which that is still open.
+    /// Injects what was prepared. Answers when every effect is proven or known not to be, or after a
+    /// while in which that is still open.
     ///
     /// # Errors
     /// When the supervisor takes no request.
-    pub async fn commit(
-        &self,
-        ids: Vec<FaultId>,
-        at: Option<BootTime>,
-    ) -> Result<CommitAnswer, QueueError> {
-        self.ask(|reply| Request::Commit { ids, at, reply }).await
+    pub async fn commit(&self, ids: Vec<FaultId>, when: When) -> Result<CommitAnswer, QueueError> {
+        self.ask(|reply| Request::Commit { ids, when, reply }).await
     }
 
     /// Extends leases. Ids that are not held any more are missing in the answer.
@@ -169,7 +193,7 @@ impl Handle {
     ///
     /// # Errors
     /// When the supervisor takes no request.
-    pub async fn revert(&self, scope: RevertScope) -> Result<Vec<Status>, QueueError> {
+    pub async fn revert(&self, scope: RevertScope) -> Result<Reverted, QueueError> {
         self.ask(|reply| Request::Revert { scope, reply }).await
     }
 

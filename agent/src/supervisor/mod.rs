@@ -14,7 +14,10 @@ mod run;
 mod start;
 mod stuck;
 
-pub use handle::{CommitAnswer, Handle, NotAllowedFault, PrepareItem, QueueError, RevertScope};
+pub use handle::{
+    CommitAnswer, Handle, NotAllowedFault, PrepareItem, QueueError, RevertScope, Reverted,
+    Unrecorded, When,
+};
 pub use held::Status;
 pub use node::{Condition, HaltState};
 pub use prepare::{PrepareError, PreparedItem};

@@ -74,11 +74,15 @@ pub(super) struct NodeState {
 
 impl NodeState {
     /// Whether all of these can be committed. Changes nothing.
-    pub(super) fn check_commit(&self, ids: &[FaultId]) -> Result<(), NotAllowedFault> {
+    pub(super) fn check_commit(
+        &self,
+        ids: &[FaultId],
+        not_after: Option<BootTime>,
+    ) -> Result<(), NotAllowedFault> {
         for id in ids {
             let held = self.held.get(id).ok_or(NotAllowedFault::Unknown(*id))?;
             let mut life = held.life.clone();
-            life.commit(clock::now())
+            life.commit(clock::now(), not_after)
                 .map_err(|source| NotAllowedFault::NotAllowed { id: *id, source })?;
         }
         Ok(())
@@ -89,10 +93,14 @@ impl NodeState {
         let Some(held) = self.held.get_mut(&id) else { return };
         held.commit_at = None;
         let now = clock::now();
-        let lease_end = match held.life.commit(now) {
+        let lease_end = match held.life.commit(now, held.commit_not_after) {
             Ok(lease_end) => lease_end,
             Err(not_allowed) => {
                 warn!(fault = %id, "not injected: {not_allowed}");
+                if held.life.state() == State::Prepared {
+                    held.failure = not_allowed.to_string();
+                    self.revert(id, RevertReason::NeverCommitted);
+                }
                 return;
             }
         };

@@ -117,9 +117,10 @@ impl Supervisor {
         thread::Builder::new()
             .name("supervisor".into())
             .spawn(move || {
+                // Told last, when the lock is free again.
+                let _tell_end = tell_end;
                 // Held until the thread ends, also by a panic.
                 let _lock = lock;
-                let _tell_end = tell_end;
                 run(node, &requests);
             })
             .map_err(StartError::Thread)?;

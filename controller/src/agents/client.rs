@@ -157,8 +157,13 @@ impl Agent {
         fault_ids: Vec<String>,
         at: Option<BootTime>,
     ) -> Result<Vec<pb::InjectionStatus>, AgentError> {
-        let at_boottime_ns = at.map_or(0, BootTime::as_nanos);
-        let request = pb::CommitRequest { fault_ids, at_boottime_ns, not_after_boottime_ns: 0 };
+        // Whatever holds the request up: nothing is injected once nobody waits for it any more.
+        let not_after = Instant::now() + ANSWER_MAX.saturating_sub(self.clock.uncertainty());
+        let request = pb::CommitRequest {
+            fault_ids,
+            at_boottime_ns: at.map_or(0, BootTime::as_nanos),
+            not_after_boottime_ns: self.clock.to_agent(not_after).as_nanos(),
+        };
         let mut client = self.client.clone();
         Ok(self.answered(client.commit(timed(request))).await?.injections)
     }
