@@ -179,9 +179,7 @@ impl NodeState {
             source,
         };
         let resolved = self.resolver.resolve(&item.target).map_err(refused)?;
-        let plan = AnyInjection::plan(item.fault_id, &item.fault, &resolved, &self.resolver)
-            .map_err(refused)?;
-        if let Some(key) = plan.exclusive_key() {
+        if let Some(key) = AnyInjection::exclusive_key_of(&item.fault, &resolved) {
             let others = self.held.values().map(Held::record).chain(before);
             let other =
                 others.into_iter().find(|r| r.injection.exclusive_key().as_ref() == Some(&key));
@@ -190,6 +188,6 @@ impl NodeState {
                 return Err(refused(Refusal::Conflict { with: other.fault_id, what }));
             }
         }
-        Ok(plan)
+        AnyInjection::plan(item.fault_id, &item.fault, &resolved, &self.resolver).map_err(refused)
     }
 }

@@ -2,6 +2,7 @@
 //! kernel and not in what it says of it.
 
 mod commit;
+mod overlap;
 mod unrecorded;
 
 use std::{sync::Arc, time::Duration};
