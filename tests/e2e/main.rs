@@ -7,6 +7,7 @@ mod hostile;
 mod inventory;
 mod killed;
 mod quickstart;
+mod shutdown;
 mod stuck;
 mod unprivileged;
 mod unreachable;

@@ -3,6 +3,7 @@
 
 mod fleet;
 mod house;
+mod limits;
 mod ops;
 mod verdict;
 mod wire;

@@ -23,7 +23,7 @@ use tonic::{
 /// What is made wrong in a request.
 type Change = fn(&mut pb::PrepareRequest);
 
-struct Agent {
+pub(super) struct Agent {
     address: SocketAddr,
     authority: Authority,
     dir: TempDir,
@@ -32,7 +32,7 @@ struct Agent {
 
 /// An agent of this process: its supervisor, its service, and an empty state directory. It sees no
 /// pods, so that nothing it is asked can come to touch a kernel.
-fn agent() -> Agent {
+pub(super) fn agent() -> Agent {
     agent_after(|_state_dir| {})
 }
 
@@ -97,13 +97,13 @@ impl Agent {
         Err(Status::unavailable("no connection"))
     }
 
-    async fn controller(&self) -> AgentClient<Channel> {
+    pub(super) async fn controller(&self) -> AgentClient<Channel> {
         let credentials = self.authority.controller().expect("a certificate");
         self.client(&credentials).await.expect("the agent listens")
     }
 }
 
-fn injection() -> pb::Injection {
+pub(super) fn injection() -> pb::Injection {
     pb::Injection {
         fault_id: "00000000000000a1".into(),
         target: Some(pb::Target {
@@ -126,7 +126,7 @@ fn injection() -> pb::Injection {
     }
 }
 
-fn prepare(injection: pb::Injection) -> pb::PrepareRequest {
+pub(super) fn prepare(injection: pb::Injection) -> pb::PrepareRequest {
     pb::PrepareRequest {
         run_id: "00000000000000ff".into(),
         injections: vec![injection],

@@ -2,6 +2,8 @@
 //! kernel and not in what it says of it.
 
 mod commit;
+mod disk;
+mod limits;
 mod overlap;
 mod unrecorded;
 
@@ -10,7 +12,9 @@ use std::{sync::Arc, time::Duration};
 use faultline_agent::{
     helper,
     kernel::{clock, process::ProcessId},
-    supervisor::{Config, PrepareError, PrepareItem, RevertScope, Status, Supervisor, When},
+    supervisor::{
+        Config, PrepareError, PrepareItem, RevertScope, StartError, Status, Supervisor, When,
+    },
 };
 use faultline_proto::{
     fault::{Fault, KubeletPath, Partition, PeerSet, PortSide, Protocol, Verdict},
@@ -37,7 +41,7 @@ impl Node {
         assert!(helper::use_executable(env!("CARGO_BIN_EXE_helper").as_ref()));
         let dir = tempfile::tempdir().expect("a directory");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let supervisor = start(&dir);
+        let supervisor = start(&dir).expect("a supervisor");
         Self { dir, runtime: runtime.expect("a runtime"), supervisor }
     }
 
@@ -45,7 +49,7 @@ impl Node {
     fn restart(mut self) -> Self {
         self.runtime.block_on(self.supervisor.handle.shut_down()).expect("it ran");
         self.runtime.block_on(&mut self.supervisor.ended).expect_err("its thread has ended");
-        self.supervisor = start(&self.dir);
+        self.supervisor = start(&self.dir).expect("another one");
         self
     }
 
@@ -98,9 +102,9 @@ impl Drop for Node {
     }
 }
 
-fn start(dir: &TempDir) -> Supervisor {
+fn start(dir: &TempDir) -> Result<Supervisor, StartError> {
     let config = Config { state_dir: dir.path().join("state"), resolver: Arc::new(resolver()) };
-    Supervisor::start(config).expect("a supervisor")
+    Supervisor::start(config)
 }
 
 /// A pod with one process, in control groups and a network namespace of its own.
