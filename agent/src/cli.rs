@@ -12,7 +12,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
 };
-use tracing::{error, info, warn};
+use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -20,12 +20,14 @@ use crate::{
     node_info::NodeInfo,
     resolve::Resolver,
     server::{self, Identity},
-    supervisor::{Config, Handle, Supervisor},
+    supervisor::{Config, Handle, QueueError, Status, Supervisor},
 };
 
 /// How long reverting everything may take when the agent is told to end. A pod's default grace is
 /// 30 s; what is not reverted by then is in the journal, and its lease ends it.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(20);
+/// How long to wait for a place in the supervisor's queue before asking again.
+const QUEUE_POLL: Duration = Duration::from_millis(10);
 
 /// Injects, proves and reverts faults on this node, as its controller says.
 #[derive(Debug, Parser)]
@@ -145,33 +147,51 @@ async fn serve(
     tokio::select! {
         result = &mut serving => {
             // Nobody can renew or revert through a server that is gone.
-            shut_down(&handle).await;
-            return Ok(result?);
+            let reverted = shut_down(&handle).await;
+            result?;
+            return reverted;
         }
         _ = ended => anyhow::bail!("the supervisor ended; the next start reverts what it held"),
         _ = terminate.recv() => info!("told to end"),
         _ = interrupt.recv() => info!("interrupted"),
     }
-    shut_down(&handle).await;
+    let reverted = shut_down(&handle).await;
     drop(stop);
     // An open Watch would keep a graceful end waiting for ever.
-    match tokio::time::timeout(Duration::from_secs(1), serving).await {
-        Ok(result) => Ok(result?),
-        Err(_open_streams) => Ok(()),
+    if let Ok(result) = tokio::time::timeout(Duration::from_secs(1), serving).await {
+        result?;
     }
+    reverted
 }
 
-/// Reverts everything, within the grace that a pod has.
-async fn shut_down(supervisor: &Handle) {
-    match tokio::time::timeout(SHUTDOWN_MAX, supervisor.shut_down()).await {
-        Ok(Ok(statuses)) => {
-            let left: Vec<_> = statuses.iter().filter(|s| !s.residue.is_empty()).collect();
-            for status in &left {
-                error!(fault = %status.fault_id, residue = ?status.residue, "not reverted");
-            }
-            info!(reverted = statuses.len() - left.len(), "everything reverted that could be");
+/// Reverts everything, within the grace that a pod has. What is stuck holds nobody up: its record is in
+/// the journal, and its lease ends what can be ended.
+///
+/// # Errors
+/// When something may be left.
+async fn shut_down(supervisor: &Handle) -> anyhow::Result<()> {
+    let statuses = match tokio::time::timeout(SHUTDOWN_MAX, revert_all(supervisor)).await {
+        Ok(statuses) => statuses.context("nothing could be reverted; the next start does")?,
+        Err(_late) => anyhow::bail!(
+            "not everything was reverted within {SHUTDOWN_MAX:?}; leases end it, and the next start \
+             reverts what is left"
+        ),
+    };
+    let left: Vec<_> = statuses.iter().filter(|s| !s.residue.is_empty()).collect();
+    for status in &left {
+        error!(fault = %status.fault_id, residue = ?status.residue, "not reverted");
+    }
+    info!(reverted = statuses.len() - left.len(), "everything reverted that could be");
+    anyhow::ensure!(left.is_empty(), "{} not reverted; the next start tries again", left.len());
+    Ok(())
+}
+
+/// Asks until the queue takes it: what waits there is answered soon.
+async fn revert_all(supervisor: &Handle) -> Result<Vec<Status>, QueueError> {
+    loop {
+        match supervisor.shut_down().await {
+            Err(QueueError::Full) => tokio::time::sleep(QUEUE_POLL).await,
+            answer => return answer,
         }
-        Ok(Err(e)) => warn!("{e}"),
-        Err(_late) => warn!("reverting takes too long; the leases end it"),
     }
 }

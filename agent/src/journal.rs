@@ -3,10 +3,11 @@
 //! One file per injection, `<fault id>.json`, made by writing a temporary file, syncing it, renaming
 //! it and syncing the directory, so that after a loss of power a record is there whole or not at all.
 //! A first line carries the version and a checksum all the same: what cannot be understood is not
-//! guessed at but reported. Not a log: what happened is told by the controller's journal of the run.
+//! guessed at but reported. Beside a record, `<fault id>.acknowledged` says that a person has looked at
+//! a fault that is stuck. Not a log: what happened is told by the controller's journal of the run.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
@@ -30,6 +31,7 @@ const VERSION: u32 = 1;
 const MAGIC: &str = "faultline-journal";
 const EXTENSION: &str = "json";
 const TEMPORARY: &str = "tmp";
+const ACKNOWLEDGED: &str = "acknowledged";
 
 /// All that is needed to revert one injection, in this process or in a later one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -78,6 +80,13 @@ pub struct Found {
     pub records: Vec<Journalled>,
     /// Files that are no record this agent understands, and why. They are left where they are.
     pub unreadable: BTreeMap<PathBuf, String>,
+    /// Faults with a file here that a person has acknowledged to be stuck.
+    pub acknowledged: BTreeSet<FaultId>,
+}
+
+/// The fault that a file of the journal is about, as its name says; `None` if that says none.
+pub fn id_of(path: &Path) -> Option<FaultId> {
+    path.file_stem()?.to_str()?.parse().ok()
 }
 
 /// The journal could not be written or read.
@@ -125,10 +134,19 @@ impl Journal {
                     Ok(record) => found.records.push(Journalled { record }),
                     Err(why) => drop(found.unreadable.insert(path, why)),
                 },
+                Some(ACKNOWLEDGED) => found.acknowledged.extend(id_of(&path)),
                 _ => {}
             }
         }
-        Ok((Self { dir: dir.to_owned() }, found))
+        let journal = Self { dir: dir.to_owned() };
+        found.acknowledged.retain(|id| {
+            let is_about_something = journal.path(*id).exists();
+            if !is_about_something {
+                journal.forget(*id);
+            }
+            is_about_something
+        });
+        Ok((journal, found))
     }
 
     /// Puts records on disk: all of them, or none.
@@ -150,20 +168,30 @@ impl Journal {
         Ok(records.into_iter().map(|record| Journalled { record }).collect())
     }
 
-    /// Removes the record of an injection of which nothing is left. It need not be there.
+    /// Notes that a person has looked at a fault that is stuck, over restarts. Its record stays.
+    ///
+    /// # Errors
+    /// When that cannot be written (a full or read-only disk).
+    pub fn acknowledge(&self, id: FaultId) -> Result<(), JournalError> {
+        let path = self.path(id).with_extension(ACKNOWLEDGED);
+        let write = || File::create(&path)?.sync_all();
+        write().map_err(|e| JournalError::new("write", &path, e))?;
+        sync(&self.dir)
+    }
+
+    /// Removes the record of an injection of which nothing is left, and its acknowledgement. Neither
+    /// need be there.
     ///
     /// # Errors
     /// When it cannot be removed.
     pub fn remove(&self, id: FaultId) -> Result<(), JournalError> {
         let path = self.path(id);
-        match fs::remove_file(&path) {
-            Ok(()) => {
-                failpoint::reach(failpoint::REMOVED);
-                sync(&self.dir)
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(JournalError::new("remove", &path, e)),
+        let record = remove_if_there(&path)?;
+        if record {
+            failpoint::reach(failpoint::REMOVED);
         }
+        let acknowledged = remove_if_there(&path.with_extension(ACKNOWLEDGED))?;
+        if record || acknowledged { sync(&self.dir) } else { Ok(()) }
     }
 
     /// Whether a file that could not be read is still there: a person removes it once it is clear
@@ -199,8 +227,25 @@ impl Journal {
         })
     }
 
+    /// Removes an acknowledgement that nothing belongs to any more.
+    fn forget(&self, id: FaultId) {
+        let path = self.path(id).with_extension(ACKNOWLEDGED);
+        if let Err(e) = fs::remove_file(&path) {
+            tracing::warn!(path = %path.display(), error = %e, "cannot be removed");
+        }
+    }
+
     fn path(&self, id: FaultId) -> PathBuf {
         self.dir.join(format!("{id}.{EXTENSION}"))
+    }
+}
+
+/// Removes a file. Returns whether it was there.
+fn remove_if_there(path: &Path) -> Result<bool, JournalError> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(JournalError::new("remove", path, e)),
     }
 }
 
@@ -328,6 +373,24 @@ mod tests {
                 .into_values()
                 .all(|why| why.contains("not of the one it is named after"))
         );
+    }
+
+    #[test]
+    fn an_acknowledgement_lasts_as_long_as_what_it_is_about() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (journal, _) = Journal::open(dir.path()).expect("opened");
+        journal.append(vec![record(1), record(2)]).expect("appended");
+        fs::write(file(dir.path(), 2), "torn").expect("written");
+        for bits in [1, 2, 3] {
+            journal.acknowledge(FaultId::from_bits(bits)).expect("noted");
+        }
+        let (journal, found) = Journal::open(dir.path()).expect("opened again");
+        assert_eq!(found.acknowledged, [1, 2].map(FaultId::from_bits).into());
+        assert_eq!((found.records.len(), found.unreadable.len()), (1, 1), "both files stay");
+        journal.remove(FaultId::from_bits(1)).expect("removed");
+        let (_, found) = Journal::open(dir.path()).expect("opened again");
+        assert_eq!(found.acknowledged, [2].map(FaultId::from_bits).into());
+        assert_eq!(fs::read_dir(dir.path()).expect("read").count(), 2, "the torn one and its note");
     }
 
     #[test]

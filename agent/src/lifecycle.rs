@@ -111,16 +111,23 @@ impl Lifecycle {
         matches!(self.state, State::Reverted | State::Stuck)
     }
 
-    /// The injection begins. Returns the end of its first lease.
+    /// The injection begins, but not after `not_after`. Returns the end of its first lease.
     ///
     /// # Errors
-    /// When it is not prepared, or its deadline is past.
-    pub fn commit(&mut self, now: BootTime) -> Result<BootTime, NotAllowed> {
+    /// When it is not prepared, or its deadline or `not_after` is past.
+    pub fn commit(
+        &mut self,
+        now: BootTime,
+        not_after: Option<BootTime>,
+    ) -> Result<BootTime, NotAllowed> {
         if self.state != State::Prepared {
             return Err(self.not_allowed("so that it cannot be committed"));
         }
         if self.deadline <= now {
             return Err(self.not_allowed("and its deadline is past"));
+        }
+        if not_after.is_some_and(|not_after| not_after < now) {
+            return Err(self.not_allowed("and whoever asked to commit it has given up by now"));
         }
         self.state = State::Injecting;
         self.lease_end = self.deadline.min(now.after(self.lease));
@@ -134,6 +141,10 @@ impl Lifecycle {
     }
 
     /// The controller lives. Returns the new end of the lease, which never passes the deadline.
+    ///
+    /// A renewal counts from when it is read: one that waited in an agent that was stopped gives the
+    /// fault no more than one lease from then, and nothing at all once the lease has ended. So a fault
+    /// ends within two leases of the last renewal that anybody sent.
     ///
     /// # Errors
     /// When it is not active, or its lease has ended.
@@ -247,7 +258,7 @@ mod tests {
 
     fn active(deadline: u64) -> Lifecycle {
         let mut life = Lifecycle::prepared(at(0), LEASE, at(deadline));
-        life.commit(at(0)).expect("prepared");
+        life.commit(at(0), None).expect("prepared");
         life.injected();
         life
     }
@@ -268,6 +279,24 @@ mod tests {
         let mut life = active(60);
         assert!(life.renew(at(10)).is_err());
         assert_eq!(life.due(at(11)), Some(RevertReason::LeaseLost));
+    }
+
+    #[test]
+    fn what_nobody_waits_for_any_more_is_not_committed() {
+        let mut life = Lifecycle::prepared(at(0), LEASE, at(60));
+        let late = life.commit(at(11), Some(at(10))).expect_err("too late");
+        assert!(late.to_string().contains("has given up"), "{late}");
+        assert_eq!(life.state(), State::Prepared);
+        life.commit(at(10), Some(at(10))).expect("just in time");
+    }
+
+    #[test]
+    fn a_renewal_that_was_held_up_gives_no_more_than_a_lease_from_when_it_is_read() {
+        let mut life = active(60);
+        let end = life.renew(at(9)).expect("the lease of 10 s lives");
+        life.renewed(end);
+        assert_eq!(end, at(19));
+        assert!(life.renew(at(20)).is_err(), "sent in time or not: it is over");
     }
 
     #[test]
@@ -299,7 +328,7 @@ mod tests {
             for (event, pause) in events {
                 now += pause;
                 match event {
-                    0 => drop(life.commit(at(now))),
+                    0 => drop(life.commit(at(now), Some(at(90)))),
                     1 if life.state() == State::Injecting => life.injected(),
                     2 => if let Ok(end) = life.renew(at(now)) {
                         prop_assert!(end <= life.deadline());

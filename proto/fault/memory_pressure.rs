@@ -153,8 +153,16 @@ impl TryFrom<pb::MemoryPressure> for MemoryPressure {
             Some(Wire::LimitBasisPoints(p)) if (1..=LIMIT_BASIS_POINTS_MAX).contains(&p) => {
                 Level::LimitBasisPoints(p)
             }
-            Some(other) => {
-                return Err(InvalidWire::new("level", format!("{other:?} is out of bounds")));
+            Some(Wire::Bytes(b)) => {
+                let (min, max) = bytes.into_inner();
+                let problem = format!("expected {min} to {max} bytes, got {b}");
+                return Err(InvalidWire::new("level", problem));
+            }
+            Some(Wire::LimitBasisPoints(p)) => {
+                let problem = format!(
+                    "expected 1 to {LIMIT_BASIS_POINTS_MAX} hundredths of a percent, got {p}"
+                );
+                return Err(InvalidWire::new("level", problem));
             }
             None => return Err(InvalidWire::new("level", "none is set")),
         };

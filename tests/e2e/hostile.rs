@@ -36,7 +36,7 @@ fn mount_beside(pid: i32, args: &[&str]) {
     assert!(status.expect("nsenter runs").success(), "mount {args:?}");
 }
 
-fn waits_for(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
+pub(super) fn waits_for(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
     let end = Instant::now() + limit;
     while !done() {
         assert!(Instant::now() < end, "{what} within {limit:?}");
@@ -86,6 +86,13 @@ fn an_agent_whose_disk_became_read_only_still_reverts_and_refuses_what_is_new() 
     assert_eq!(refused.code, Some(3), "{}", refused.text);
     assert!(refused.text.contains("Read-only file system"), "{}", refused.text);
     assert!(refused.text.contains("faultline halt"), "{}", refused.text);
+    // An acknowledgement that would not last is none.
+    let id = refused.text.split("--acknowledge ").nth(1).expect("the way out").get(..16);
+    let id = id.expect("an id").to_owned();
+    let resume = ["resume", "--acknowledge", &id, "--inventory", &place];
+    let refused = Running::start(&resume).end(LIMIT);
+    assert_eq!(refused.code, Some(3), "{}", refused.text);
+    assert!(refused.text.contains("cannot acknowledge fault"), "{}", refused.text);
     run.signal(Signal::SIGINT);
     let ended = run.end(LIMIT);
     assert_eq!(ended.code, Some(4), "{}", ended.text);

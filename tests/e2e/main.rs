@@ -8,7 +8,10 @@ mod hostile;
 mod inventory;
 mod killed;
 mod quickstart;
+mod shutdown;
+mod stuck;
 mod unprivileged;
+mod unreachable;
 
 use std::{
     fs::{self, File},

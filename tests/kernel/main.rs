@@ -4,3 +4,4 @@
 mod kill;
 mod memory_pressure;
 mod partition;
+mod supervisor;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use faultline::{
+    agents::ANSWER_MAX,
     report::{Console, Output, Report, Verdict},
     run::{Interrupt, run},
 };
@@ -128,6 +129,7 @@ async fn liars_are_not_believed() {
         (Flaw::LiesAboutResidue, Verdict::Residue),
         (Flaw::Forgets, Verdict::Residue),
         (Flaw::Stuck, Verdict::Residue),
+        (Flaw::KnowsOnlyResidue, Verdict::Residue),
         (Flaw::LosesLease, Verdict::Deviated),
     ] {
         let (report, _) = run_on([Flaw::None, flaw, Flaw::None]).await;
@@ -159,6 +161,23 @@ async fn a_fault_that_something_else_ended_is_no_success() {
     let (report, _) = run_on([Flaw::None, Flaw::WasRestarted, Flaw::None]).await;
     assert_eq!(report.verdict, Verdict::Deviated, "{report:#?}");
     assert!(says(&report, "its agent was restarted"), "{:?}", report.reasons);
+}
+
+#[tokio::test]
+async fn an_agent_without_a_record_is_believed_about_its_kernel() {
+    let (report, _) = run_on([Flaw::None, Flaw::KnowsNothing, Flaw::None]).await;
+    assert_eq!(report.verdict, Verdict::Deviated, "it did not last as it should: {report:#?}");
+    assert!(report.residue.is_empty() && says(&report, "its agent was restarted"), "{report:#?}");
+}
+
+#[tokio::test]
+async fn a_commit_is_taken_no_longer_than_it_is_waited_for() {
+    let (_, agents) = run_on([Flaw::None; 3]).await;
+    for agent in &agents {
+        let patience = agent.calls.commit_patience_ms.load(std::sync::atomic::Ordering::SeqCst);
+        let waited_for = u64::try_from(ANSWER_MAX.as_millis()).expect("small");
+        assert!(patience > 0 && patience <= waited_for, "{patience} ms");
+    }
 }
 
 #[tokio::test]

@@ -4,5 +4,7 @@
 mod fleet;
 mod follow;
 mod house;
+mod limits;
+mod ops;
 mod verdict;
 mod wire;

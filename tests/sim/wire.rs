@@ -23,7 +23,7 @@ use tonic::{
 /// What is made wrong in a request.
 type Change = fn(&mut pb::PrepareRequest);
 
-struct Agent {
+pub(super) struct Agent {
     address: SocketAddr,
     authority: Authority,
     dir: TempDir,
@@ -32,7 +32,7 @@ struct Agent {
 
 /// An agent of this process: its supervisor, its service, and an empty state directory. It sees no
 /// pods, so that nothing it is asked can come to touch a kernel.
-fn agent() -> Agent {
+pub(super) fn agent() -> Agent {
     agent_after(|_state_dir| {})
 }
 
@@ -97,13 +97,13 @@ impl Agent {
         Err(Status::unavailable("no connection"))
     }
 
-    async fn controller(&self) -> AgentClient<Channel> {
+    pub(super) async fn controller(&self) -> AgentClient<Channel> {
         let credentials = self.authority.controller().expect("a certificate");
         self.client(&credentials).await.expect("the agent listens")
     }
 }
 
-fn injection() -> pb::Injection {
+pub(super) fn injection() -> pb::Injection {
     pb::Injection {
         fault_id: "00000000000000a1".into(),
         target: Some(pb::Target {
@@ -126,7 +126,7 @@ fn injection() -> pb::Injection {
     }
 }
 
-fn prepare(injection: pb::Injection) -> pb::PrepareRequest {
+pub(super) fn prepare(injection: pb::Injection) -> pb::PrepareRequest {
     pb::PrepareRequest {
         run_id: "00000000000000ff".into(),
         injections: vec![injection],
@@ -190,6 +190,12 @@ async fn nonsense_gets_a_typed_status_and_the_agent_goes_on() {
         not_after_boottime_ns: 0,
     };
     assert_eq!(client.commit(late).await.expect_err("far away").code(), Code::InvalidArgument);
+    let never = pb::CommitRequest {
+        fault_ids: vec!["00000000000000a1".into()],
+        at_boottime_ns: 2,
+        not_after_boottime_ns: 1,
+    };
+    assert_eq!(client.commit(never).await.expect_err("never").code(), Code::InvalidArgument);
     let nothing =
         client.revert(pb::RevertRequest::default()).await.expect("revert is always legal");
     assert!(nothing.into_inner().injections.is_empty());
@@ -263,19 +269,22 @@ async fn a_second_agent_says_who_holds_the_lock() {
     assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
 }
 
+/// Leaves a record in a state directory that nobody understands.
+fn torn(state_dir: &Path) {
+    let journal = state_dir.join("journal");
+    fs::create_dir_all(&journal).expect("made");
+    fs::write(journal.join("00000000000000b2.json"), "faultline-journal 1 00").expect("torn");
+}
+
 #[tokio::test]
 async fn a_record_that_nobody_understands_makes_the_node_stuck_until_it_is_removed() {
-    let torn = |state_dir: &Path| {
-        let journal = state_dir.join("journal");
-        fs::create_dir_all(&journal).expect("made");
-        fs::write(journal.join("00000000000000b2.json"), "faultline-journal 1 00").expect("torn");
-    };
     let agent = agent_after(torn);
     let mut client = agent.controller().await;
     let describe = || pb::DescribeRequest {};
     let reason = client.describe(describe()).await.expect("described").into_inner().stuck_reason;
     let reason = reason.expect("it says that it is stuck");
     assert!(reason.contains("00000000000000b2.json"), "{reason}");
+    assert!(reason.contains("`faultline resume --acknowledge 00000000000000b2`"), "{reason}");
     let refused = client.prepare(prepare(injection())).await.expect_err("stuck");
     assert_eq!(refused.code(), Code::FailedPrecondition);
     client.revert(pb::RevertRequest::default()).await.expect("reverting is always legal");
@@ -286,4 +295,51 @@ async fn a_record_that_nobody_understands_makes_the_node_stuck_until_it_is_remov
     assert_eq!(answer.stuck_reason, None);
     let refused = client.prepare(prepare(injection())).await.expect_err("no such pod");
     assert_eq!(refused.code(), Code::NotFound, "open again");
+}
+
+#[tokio::test]
+async fn what_a_person_acknowledged_keeps_no_new_fault_away_over_restarts() {
+    let agent = agent_after(torn);
+    let mut client = agent.controller().await;
+    let acknowledge = |ids: &[&str]| pb::ResumeRequest {
+        acknowledged_fault_ids: ids.iter().map(|id| (*id).to_owned()).collect(),
+    };
+    client.halt(pb::HaltRequest { reason: "a look".into() }).await.expect("halted");
+    let wrong = acknowledge(&["00000000000000b2", "00000000000000b3"]);
+    let refused = client.resume(wrong).await.expect_err("not stuck");
+    assert_eq!(refused.code(), Code::NotFound, "{refused:?}");
+    let message = refused.message();
+    assert!(message.contains("00000000000000b3 is not stuck"), "{message}");
+    assert!(message.contains("stuck are: 00000000000000b2"), "{message}");
+    let condition = client.describe(pb::DescribeRequest {}).await.expect("described").into_inner();
+    assert!(
+        condition.stuck_reason.is_some() && condition.halted_reason.is_some(),
+        "all or nothing"
+    );
+
+    client.resume(acknowledge(&["00000000000000b2"])).await.expect("acknowledged");
+    let is_open = async |mut client: AgentClient<Channel>| {
+        let answer = client.describe(pb::DescribeRequest {}).await.expect("described").into_inner();
+        assert_eq!((answer.stuck_reason, answer.halted_reason), (None, None));
+        assert_eq!(answer.stuck.len(), 1, "it is shown on");
+        assert!(answer.stuck[0].acknowledged && answer.stuck[0].fault_id == "00000000000000b2");
+        let refused = client.prepare(prepare(injection())).await.expect_err("no such pod");
+        assert_eq!(refused.code(), Code::NotFound, "open again");
+        // Its record must not be written over.
+        let same = pb::Injection { fault_id: "00000000000000b2".into(), ..injection() };
+        let refused = client.prepare(prepare(same)).await.expect_err("that id is taken");
+        assert_eq!(refused.code(), Code::AlreadyExists, "{refused:?}");
+    };
+    is_open(client).await;
+    let journal = agent.dir.path().join("state/journal");
+    assert!(journal.join("00000000000000b2.json").exists(), "the record stays");
+    // What is on disk is all that the next agent knows.
+    let next = agent_after(|state_dir| {
+        fs::create_dir_all(state_dir.join("journal")).expect("made");
+        for entry in fs::read_dir(&journal).expect("read").flatten() {
+            let name = entry.file_name();
+            fs::copy(entry.path(), state_dir.join("journal").join(name)).expect("copied");
+        }
+    });
+    is_open(next.controller().await).await;
 }

@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -52,6 +52,12 @@ pub enum Flaw {
     WasRestarted,
     /// It answers no Revert.
     HangsAtRevert,
+    /// It is restarted twice after the commit: it knows of no fault, and its kernel holds nothing.
+    KnowsNothing,
+    /// The same, and its kernel holds something by the fault's name.
+    KnowsOnlyResidue,
+    /// It answers no Halt.
+    HangsAtHalt,
     /// It cannot revert: stuck, with residue.
     Stuck,
     /// It is too old to amend.
@@ -79,6 +85,8 @@ pub struct Calls {
     pub amended: Mutex<Vec<pb::Amendment>>,
     /// When the last Commit took place there.
     pub committed: Mutex<Option<Instant>>,
+    /// How long after it was heard the last Commit would have been taken, in milliseconds; 0: for ever.
+    pub commit_patience_ms: AtomicU64,
 }
 
 /// An agent that is running. It ends when this is dropped.
@@ -188,6 +196,18 @@ fn all<T>(noted: &Mutex<Vec<T>>) -> MutexGuard<'_, Vec<T>> {
     noted.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What an agent says of a fault of which it has no record.
+fn unrecorded(id: &str, has_residue: bool) -> pb::InjectionStatus {
+    let state = if has_residue { pb::State::Stuck } else { pb::State::Reverted };
+    pb::InjectionStatus {
+        fault_id: id.into(),
+        state: state.into(),
+        revert_reason: pb::RevertReason::Restarted.into(),
+        residue: if has_residue { vec!["a table, says the fake".into()] } else { Vec::new() },
+        ..pb::InjectionStatus::default()
+    }
+}
+
 async fn hang() {
     std::future::pending::<()>().await;
 }
@@ -242,6 +262,8 @@ impl Agent for Service {
     async fn commit(&self, request: Request<pb::CommitRequest>) -> Answer<pb::CommitResponse> {
         let request = request.into_inner();
         self.calls.commits.fetch_add(1, Ordering::SeqCst);
+        let patience = request.not_after_boottime_ns.saturating_sub(self.now_ns()) / 1_000_000;
+        self.calls.commit_patience_ms.store(patience, Ordering::SeqCst);
         if self.flaw == Flaw::HangsAtCommit {
             hang().await;
         }
@@ -272,7 +294,7 @@ impl Agent for Service {
         }
         let injections = self.statuses();
         match self.flaw {
-            Flaw::Forgets => self.held().clear(),
+            Flaw::Forgets | Flaw::KnowsNothing | Flaw::KnowsOnlyResidue => self.held().clear(),
             Flaw::LosesLease => {
                 for status in self.held().values_mut() {
                     status.state = pb::State::Reverted.into();
@@ -338,7 +360,12 @@ impl Agent for Service {
                 _ => {}
             }
         }
-        self.answer(pb::RevertResponse { injections: self.statuses() }).await
+        let mut injections = self.statuses();
+        if matches!(self.flaw, Flaw::KnowsNothing | Flaw::KnowsOnlyResidue) {
+            let ids = request.fault_ids.iter();
+            injections.extend(ids.map(|id| unrecorded(id, self.flaw == Flaw::KnowsOnlyResidue)));
+        }
+        self.answer(pb::RevertResponse { injections }).await
     }
 
     async fn list(&self, _: Request<pb::ListRequest>) -> Answer<pb::ListResponse> {
@@ -351,6 +378,9 @@ impl Agent for Service {
     }
 
     async fn halt(&self, _: Request<pb::HaltRequest>) -> Answer<pb::HaltResponse> {
+        if self.flaw == Flaw::HangsAtHalt {
+            hang().await;
+        }
         self.answer(pb::HaltResponse { injections: self.statuses() }).await
     }
 

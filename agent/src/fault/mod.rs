@@ -15,7 +15,7 @@ use faultline_proto::{boottime::BootTime, fault::Fault, id::FaultId};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use sweep::{CGROUP_AGE_MIN, Swept, sweep, sweep_tables};
+pub use sweep::{CGROUP_AGE_MIN, Swept, sweep, sweep_tables, take_back_by_name};
 
 use crate::{
     kernel::KernelError,
@@ -197,10 +197,21 @@ impl AnyInjection {
         }
     }
 
-    /// What two faults that are in effect at once must not both have; `None`: nothing.
+    /// What two faults that are in effect at once must not both have, of one that is only asked for;
+    /// `None`: nothing. Asked before [`AnyInjection::plan`], which would take what the other one does for
+    /// somebody else's doing.
+    pub fn exclusive_key_of(fault: &Fault, target: &Resolved) -> Option<String> {
+        match fault {
+            // Rules in tables of their own compose.
+            Fault::Partition(_) => None,
+            Fault::Kill(fault) => kill::exclusive_key(fault, target),
+            Fault::MemoryPressure(_) => memory_pressure::exclusive_key(target),
+        }
+    }
+
+    /// The same, of one that is planned.
     pub fn exclusive_key(&self) -> Option<String> {
         match self {
-            // Rules in tables of their own compose.
             Self::Partition(_) => None,
             Self::Kill(plan) => plan.exclusive_key(),
             Self::MemoryPressure(plan) => Some(plan.exclusive_key()),

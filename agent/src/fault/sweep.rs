@@ -5,7 +5,7 @@
 //! another agent's, and if it is nobody's, its lease ends it. It is looked at again later.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::Path,
     time::{Duration, SystemTime},
@@ -15,6 +15,7 @@ use faultline_proto::id::FaultId;
 
 use super::partition;
 use crate::{
+    errors::chain,
     helper,
     kernel::{cgroup_dir, netns::NetNs},
     resolve::Resolver,
@@ -56,6 +57,56 @@ pub fn sweep_tables(known: &BTreeSet<FaultId>, lost: &BTreeSet<FaultId>) -> Swep
     let mut swept = Swept::default();
     swept.all_tables(known, lost);
     swept
+}
+
+/// Takes back what bears the names of these faults, of which there is no record to revert them by.
+/// Returns what is left of each, one sentence for each thing: nothing, if the kernel holds nothing by
+/// its name.
+///
+/// A helper is left to its timer: killed, one that stopped processes could not continue them.
+pub fn take_back_by_name(
+    resolver: &Resolver,
+    ids: &BTreeSet<FaultId>,
+) -> BTreeMap<FaultId, Vec<String>> {
+    let mut left: BTreeMap<_, Vec<String>> = ids.iter().map(|id| (*id, Vec::new())).collect();
+    for net_ns in NetNs::all() {
+        let place = net_ns.path().display();
+        match partition::found_in(&net_ns) {
+            Ok(found) => {
+                for table in found {
+                    if let Some(left) = left.get_mut(&table.fault)
+                        && let Err(e) = partition::remove_from(&net_ns, table.fault)
+                    {
+                        left.push(format!("the table in {place}: {}", chain(&e)));
+                    }
+                }
+            }
+            Err(e) if e.is_gone() => {}
+            // Whose tables are there is not known: nothing is proven of any.
+            Err(e) => {
+                let unread = format!("the tables in {place} could not be read: {}", chain(&e));
+                for left in left.values_mut() {
+                    left.push(unread.clone());
+                }
+            }
+        }
+    }
+    for found in helper::find() {
+        if let Some(left) = left.get_mut(&found.fault) {
+            left.push(format!("helper process {}", found.process.pid));
+        }
+    }
+    for hierarchy in &resolver.cgroups.hierarchies {
+        for (id, dir) in cgroup_dir::ours_below(&hierarchy.mount_point) {
+            if let Some(left) = left.get_mut(&id)
+                && let Err(e) = fs::remove_dir(&dir)
+                && e.kind() != io::ErrorKind::NotFound
+            {
+                left.push(format!("control group {}: {e}", dir.display()));
+            }
+        }
+    }
+    left
 }
 
 impl Swept {

@@ -58,18 +58,36 @@ pub fn pids(dir: &Path) -> Vec<i32> {
 /// Kills what is in a group and removes it, if it is there. Waits for that, at most `timeout`.
 ///
 /// # Errors
-/// When it could not be emptied or removed in that time.
+/// When it could not be emptied or removed in that time, and at once when all that is in the way is a
+/// group inside it, which somebody else has made.
 pub fn empty_and_remove(dir: &Path, timeout: Duration) -> Result<(), KernelError> {
     let end = Instant::now() + timeout;
     loop {
         let Err(error) = fs::remove_dir(dir) else { return Ok(()) };
         match error.raw_os_error() {
             Some(libc::ENOENT | libc::ENODEV) => return Ok(()),
-            Some(libc::EBUSY) if Instant::now() < end => kill_all(dir),
+            Some(libc::EBUSY) if Instant::now() < end => {
+                if pids(dir).is_empty()
+                    && let Some(inside) = group_inside(dir)
+                {
+                    return Err(KernelError::Unexpected {
+                        verb: "remove",
+                        object: dir.display().to_string(),
+                        problem: format!("somebody has made {} inside", inside.display()),
+                    });
+                }
+                kill_all(dir);
+            }
             _ => return Err(KernelError::io("remove", &dir.display(), error)),
         }
         thread::sleep(EMPTYING_POLL);
     }
+}
+
+/// A group in a group.
+fn group_inside(dir: &Path) -> Option<PathBuf> {
+    let mut entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.find(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path())
 }
 
 /// Sends `SIGKILL` to everything in a group, by its `cgroup.kill` (v2 since Linux 5.14) or one by one.

@@ -10,12 +10,13 @@ use faultline_proto::{
     id::{FaultId, RunId},
     limits::{INJECTIONS_PER_REQUEST_MAX, LEASE_MAX, LEASE_MIN, LIFETIME_MAX, PREPARED_MAX},
     pb,
+    status::State,
     target::Target,
 };
 
 use crate::{
     kernel::clock,
-    supervisor::{PrepareItem, PreparedItem, RevertScope, Status},
+    supervisor::{PrepareItem, PreparedItem, RevertScope, Status, Stuck, Unrecorded, When},
 };
 
 pub(super) struct PrepareRequest {
@@ -76,14 +77,35 @@ pub(super) fn fault_ids(ids: &[String]) -> Result<Vec<FaultId>, InvalidWire> {
     ids.iter().map(|id| id.parse()).collect()
 }
 
-/// When a commit is to take place; `None`: now.
-pub(super) fn at(nanos: u64, now: BootTime) -> Result<Option<BootTime>, InvalidWire> {
-    let at = BootTime::from_nanos(nanos);
-    if at > now.after(PREPARED_MAX) {
+/// What a person has looked at; none, if a halt is only to be ended.
+pub(super) fn acknowledged(wire: &pb::ResumeRequest) -> Result<Vec<FaultId>, InvalidWire> {
+    match wire.acknowledged_fault_ids.as_slice() {
+        [] => Ok(Vec::new()),
+        ids => fault_ids(ids),
+    }
+}
+
+pub(super) fn stuck(stuck: &Stuck) -> pb::StuckFault {
+    pb::StuckFault {
+        fault_id: stuck.fault_id.map_or_else(String::new, |id| id.to_string()),
+        reason: stuck.to_string(),
+        acknowledged: stuck.acknowledged,
+    }
+}
+
+/// When a commit is to take place, and when no more.
+pub(super) fn when(wire: &pb::CommitRequest, now: BootTime) -> Result<When, InvalidWire> {
+    let time = |nanos: u64| (nanos > 0).then_some(BootTime::from_nanos(nanos));
+    let (at, not_after) = (time(wire.at_boottime_ns), time(wire.not_after_boottime_ns));
+    if at > Some(now.after(PREPARED_MAX)) {
         let problem = format!("is more than {PREPARED_MAX:?} away");
         return Err(InvalidWire::new("at_boottime_ns", problem));
     }
-    Ok((nanos > 0).then_some(at))
+    if at.zip(not_after).is_some_and(|(at, not_after)| not_after < at) {
+        let problem = "is before at_boottime_ns: nothing would ever be injected";
+        return Err(InvalidWire::new("not_after_boottime_ns", problem));
+    }
+    Ok(When { at, not_after })
 }
 
 pub(super) fn revert(wire: &pb::RevertRequest) -> Result<RevertScope, InvalidWire> {
@@ -116,5 +138,17 @@ pub(super) fn status(status: Status) -> pb::InjectionStatus {
         residue: status.residue,
         changed_by_others: status.changed_by_others,
         failure: status.failure,
+    }
+}
+
+/// What is said of a fault of which there is no record: neither its kind nor its target is known.
+pub(super) fn unrecorded(unrecorded: Unrecorded) -> pb::InjectionStatus {
+    let state = if unrecorded.residue.is_empty() { State::Reverted } else { State::Stuck };
+    pb::InjectionStatus {
+        fault_id: unrecorded.fault_id.to_string(),
+        state: pb::State::from(state).into(),
+        revert_reason: pb::RevertReason::Restarted.into(),
+        residue: unrecorded.residue,
+        ..pb::InjectionStatus::default()
     }
 }

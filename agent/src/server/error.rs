@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 use crate::{
     errors::chain,
     fault::Refusal,
-    supervisor::{NotAllowedFault, PrepareError, QueueError},
+    supervisor::{NotAllowedFault, PrepareError, QueueError, ResumeError},
 };
 
 fn status(code: Code, word: &str, fault: Option<FaultId>, error: &dyn std::error::Error) -> Status {
@@ -52,10 +52,20 @@ pub(super) fn not_allowed(error: &NotAllowedFault) -> Status {
     }
 }
 
+pub(super) fn resume(error: &ResumeError) -> Status {
+    match error {
+        ResumeError::NotStuck { id, .. } => status(Code::NotFound, "not_stuck", Some(*id), error),
+        ResumeError::NotKept { id, .. } => {
+            status(Code::FailedPrecondition, "journal", Some(*id), error)
+        }
+        ResumeError::StillHalted { .. } => status(Code::Internal, "still_halted", None, error),
+    }
+}
+
 pub(super) fn prepare(error: &PrepareError) -> Status {
     match error {
         PrepareError::Halted(_) => status(Code::FailedPrecondition, "halted", None, error),
-        PrepareError::Stuck { .. } => status(Code::FailedPrecondition, "stuck", None, error),
+        PrepareError::Stuck(_) => status(Code::FailedPrecondition, "stuck", None, error),
         PrepareError::ShuttingDown => status(Code::Unavailable, "shutting_down", None, error),
         PrepareError::TooMany { .. } => status(Code::ResourceExhausted, "too_many", None, error),
         PrepareError::DeadlinePast(id) => {

@@ -97,8 +97,9 @@ impl agent_server::Agent for Service {
             boottime_ns: clock::now().as_nanos(),
             cgroup_version: self.info.cgroup_version().into(),
             features: self.info.features.iter().cloned().map(Into::into).collect(),
+            stuck_reason: condition.stuck_reason(),
+            stuck: condition.stuck.iter().map(convert::stuck).collect(),
             halted_reason: condition.halted.map(|halt| halt.reason),
-            stuck_reason: condition.stuck,
             pods_seen: u32::try_from(self.info.resolver.pods_seen()).unwrap_or(u32::MAX),
         }))
     }
@@ -118,11 +119,10 @@ impl agent_server::Agent for Service {
     async fn commit(&self, request: Request<pb::CommitRequest>) -> Answer<pb::CommitResponse> {
         let request = request.into_inner();
         let ids = convert::fault_ids(&request.fault_ids).map_err(|e| error::invalid(&e))?;
-        let at =
-            convert::at(request.at_boottime_ns, clock::now()).map_err(|e| error::invalid(&e))?;
+        let when = convert::when(&request, clock::now()).map_err(|e| error::invalid(&e))?;
         let statuses = self
             .supervisor
-            .commit(ids, at)
+            .commit(ids, when)
             .await
             .map_err(error::queue)?
             .map_err(|e| error::not_allowed(&e))?;
@@ -144,9 +144,10 @@ impl agent_server::Agent for Service {
 
     async fn revert(&self, request: Request<pb::RevertRequest>) -> Answer<pb::RevertResponse> {
         let scope = convert::revert(&request.into_inner()).map_err(|e| error::invalid(&e))?;
-        let statuses = self.supervisor.revert(scope).await.map_err(error::queue)?;
-        let injections = statuses.into_iter().map(convert::status).collect();
-        Ok(Response::new(pb::RevertResponse { injections }))
+        let reverted = self.supervisor.revert(scope).await.map_err(error::queue)?;
+        let known = reverted.injections.into_iter().map(convert::status);
+        let unrecorded = reverted.unrecorded.into_iter().map(convert::unrecorded);
+        Ok(Response::new(pb::RevertResponse { injections: known.chain(unrecorded).collect() }))
     }
 
     async fn list(&self, _: Request<pb::ListRequest>) -> Answer<pb::ListResponse> {
@@ -188,8 +189,11 @@ impl agent_server::Agent for Service {
         Ok(Response::new(pb::HaltResponse { injections }))
     }
 
-    async fn resume(&self, _: Request<pb::ResumeRequest>) -> Answer<pb::ResumeResponse> {
-        self.supervisor.resume().await.map_err(error::queue)?.map_err(Status::internal)?;
+    async fn resume(&self, request: Request<pb::ResumeRequest>) -> Answer<pb::ResumeResponse> {
+        let acknowledged =
+            convert::acknowledged(&request.into_inner()).map_err(|e| error::invalid(&e))?;
+        let resumed = self.supervisor.resume(acknowledged).await.map_err(error::queue)?;
+        resumed.map_err(|e| error::resume(&e))?;
         Ok(Response::new(pb::ResumeResponse {}))
     }
 }

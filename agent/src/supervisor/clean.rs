@@ -1,12 +1,17 @@
 //! What an earlier process left: reverted from the journal, and swept where it has no record.
 
-use std::{collections::BTreeSet, path::Path, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use faultline_proto::{boottime::BootTime, id::FaultId};
 use tracing::{debug, error, info, warn};
 
-use super::{held::Held, node::NodeState};
-use crate::{failpoint, fault, journal::Found, kernel::clock, lifecycle::Lifecycle};
+use super::{handle::Unrecorded, held::Held, node::NodeState};
+use crate::{
+    failpoint, fault,
+    journal::{self, Found},
+    kernel::clock,
+    lifecycle::Lifecycle,
+};
 
 /// How long after a sweep that had to leave something alone the next one comes.
 const SWEEP_AGAIN: Duration = Duration::from_secs(5);
@@ -19,14 +24,15 @@ impl NodeState {
             error!(path = %path.display(), %why, "a journal file is not understood; the node is stuck");
         }
         self.unreadable = found.unreadable;
+        self.acknowledged = found.acknowledged;
         let now = clock::now();
         for journalled in found.records {
             let record = journalled.record();
             let id = record.fault_id;
             if record.boot_id != self.boot_id {
                 info!(fault = %id, "the machine has been rebooted since; nothing is left of it");
-                if let Err(e) = self.journal.remove(id) {
-                    error!(fault = %id, error = %e, "its record cannot be removed");
+                if let Err(problem) = self.forget(id) {
+                    error!(fault = %id, %problem, "its record cannot be removed");
                 }
                 continue;
             }
@@ -38,6 +44,27 @@ impl NodeState {
         failpoint::reach(failpoint::BEFORE_SWEEP);
         self.sweep();
         failpoint::reach(failpoint::SWEPT);
+    }
+
+    /// Takes back those of these faults that have no record here: an earlier process reverted them, or
+    /// they never were this node's. What is left of them is found by their names.
+    pub(super) fn revert_unknown(&mut self, ids: &[FaultId]) -> Vec<Unrecorded> {
+        let is_unknown = |id: &FaultId| self.status(*id).is_none();
+        let unknown: BTreeSet<FaultId> = ids.iter().copied().filter(is_unknown).collect();
+        if unknown.is_empty() {
+            return Vec::new();
+        }
+        let mut left = fault::take_back_by_name(&self.resolver, &unknown);
+        for (path, why) in &self.unreadable {
+            if let Some(left) = journal::id_of(path).and_then(|id| left.get_mut(&id)) {
+                left.push(format!("the journal file {} ({why})", path.display()));
+            }
+        }
+        let unrecorded = left.into_iter().map(|(fault_id, residue)| {
+            info!(fault = %fault_id, ?residue, "asked to revert it, and there is no record of it");
+            Unrecorded { fault_id, residue }
+        });
+        unrecorded.collect()
     }
 
     /// Sweeps again, if the last time something had to be left alone.
@@ -53,7 +80,7 @@ impl NodeState {
         let known = self.held.keys().copied().collect();
         // A file that is not understood still says by its name whose it is.
         let lost: BTreeSet<FaultId> =
-            self.unreadable.keys().filter_map(|path| id_of(path)).collect();
+            self.unreadable.keys().filter_map(|path| journal::id_of(path)).collect();
         let swept = fault::sweep(&self.resolver, &known, &lost);
         for what in &swept.removed {
             warn!(%what, "swept: it had no record");
@@ -71,8 +98,4 @@ impl NodeState {
         };
         self.sweep_at = again.map(|again| clock::now().after(again));
     }
-}
-
-fn id_of(path: &Path) -> Option<FaultId> {
-    path.file_stem()?.to_str()?.parse().ok()
 }

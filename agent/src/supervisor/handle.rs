@@ -17,6 +17,7 @@ use super::{
     held::Status,
     node::Condition,
     prepare::{PrepareError, PreparedItem},
+    stuck::ResumeError,
 };
 use crate::lifecycle::NotAllowed;
 
@@ -35,6 +36,16 @@ pub struct PrepareItem {
     pub deadline: BootTime,
 }
 
+/// When a commit is to take place.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct When {
+    /// At this time; at once if `None`.
+    pub at: Option<BootTime>,
+    /// After this time no more: whoever asked has given up by then. A request may have waited in an
+    /// agent that was stopped.
+    pub not_after: Option<BootTime>,
+}
+
 /// Which injections are to be reverted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RevertScope {
@@ -44,6 +55,24 @@ pub enum RevertScope {
     Run(RunId),
     /// All of them.
     Everything,
+}
+
+/// The answer to a revert.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reverted {
+    /// Those that were held here, in this process.
+    pub injections: Vec<Status>,
+    /// Those that were asked for by their ids and have no record here.
+    pub unrecorded: Vec<Unrecorded>,
+}
+
+/// A fault without a record here: of it only its name can be looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unrecorded {
+    /// Its id.
+    pub fault_id: FaultId,
+    /// What the kernel holds by that name, and could not be taken away.
+    pub residue: Vec<String>,
 }
 
 /// The answer to a commit: how each injection stands, or why none was begun.
@@ -86,7 +115,7 @@ pub(super) enum Request {
     },
     Commit {
         ids: Vec<FaultId>,
-        at: Option<BootTime>,
+        when: When,
         reply: oneshot::Sender<CommitAnswer>,
     },
     Renew {
@@ -95,7 +124,7 @@ pub(super) enum Request {
     },
     Revert {
         scope: RevertScope,
-        reply: oneshot::Sender<Vec<Status>>,
+        reply: oneshot::Sender<Reverted>,
     },
     List {
         reply: oneshot::Sender<Vec<Status>>,
@@ -105,7 +134,8 @@ pub(super) enum Request {
         reply: oneshot::Sender<Result<Vec<Status>, String>>,
     },
     Resume {
-        reply: oneshot::Sender<Result<(), String>>,
+        acknowledged: Vec<FaultId>,
+        reply: oneshot::Sender<Result<(), ResumeError>>,
     },
     Condition {
         reply: oneshot::Sender<Condition>,
@@ -142,17 +172,13 @@ impl Handle {
         self.ask(|reply| Request::Prepare { run_id, items, dry_run, reply }).await
     }
 
-    /// Injects what was prepared, at a time or now. Answers when every effect is proven or known not
-    /// to be, or after a while in which that is still open.
+    /// Injects what was prepared. Answers when every effect is proven or known not to be, or after a
+    /// while in which that is still open.
     ///
     /// # Errors
     /// When the supervisor takes no request.
-    pub async fn commit(
-        &self,
-        ids: Vec<FaultId>,
-        at: Option<BootTime>,
-    ) -> Result<CommitAnswer, QueueError> {
-        self.ask(|reply| Request::Commit { ids, at, reply }).await
+    pub async fn commit(&self, ids: Vec<FaultId>, when: When) -> Result<CommitAnswer, QueueError> {
+        self.ask(|reply| Request::Commit { ids, when, reply }).await
     }
 
     /// Extends leases. Ids that are not held any more are missing in the answer.
@@ -167,7 +193,7 @@ impl Handle {
     ///
     /// # Errors
     /// When the supervisor takes no request.
-    pub async fn revert(&self, scope: RevertScope) -> Result<Vec<Status>, QueueError> {
+    pub async fn revert(&self, scope: RevertScope) -> Result<Reverted, QueueError> {
         self.ask(|reply| Request::Revert { scope, reply }).await
     }
 
@@ -187,12 +213,15 @@ impl Handle {
         self.ask(|reply| Request::Halt { reason, reply }).await
     }
 
-    /// Ends a halt.
+    /// Ends a halt, and takes new faults beside what is stuck of `acknowledged`.
     ///
     /// # Errors
-    /// When the supervisor takes no request; the inner error when it could not be made to last.
-    pub async fn resume(&self) -> Result<Result<(), String>, QueueError> {
-        self.ask(|reply| Request::Resume { reply }).await
+    /// When the supervisor takes no request; the inner error says why it was not done.
+    pub async fn resume(
+        &self,
+        acknowledged: Vec<FaultId>,
+    ) -> Result<Result<(), ResumeError>, QueueError> {
+        self.ask(|reply| Request::Resume { acknowledged, reply }).await
     }
 
     /// Whether the node takes new injections.

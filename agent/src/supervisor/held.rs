@@ -30,6 +30,8 @@ pub(super) struct Held {
     pub(super) proof: ProofState,
     /// When a commit is to take place that was asked for a later time.
     pub(super) commit_at: Option<BootTime>,
+    /// After this it is not injected any more.
+    pub(super) commit_not_after: Option<BootTime>,
     pub(super) next_wake: Option<BootTime>,
     pub(super) committed: Option<BootTime>,
     pub(super) reverted: Option<BootTime>,
@@ -99,6 +101,7 @@ impl Held {
                 delay: PROOF_DELAY_MIN,
             },
             commit_at: None,
+            commit_not_after: None,
             next_wake: None,
             committed: None,
             reverted: None,

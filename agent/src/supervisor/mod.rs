@@ -12,9 +12,14 @@ mod node;
 mod prepare;
 mod run;
 mod start;
+mod stuck;
 
-pub use handle::{CommitAnswer, Handle, NotAllowedFault, PrepareItem, QueueError, RevertScope};
+pub use handle::{
+    CommitAnswer, Handle, NotAllowedFault, PrepareItem, QueueError, RevertScope, Reverted,
+    Unrecorded, When,
+};
 pub use held::Status;
 pub use node::{Condition, HaltState};
 pub use prepare::{PrepareError, PreparedItem};
 pub use start::{Config, StartError, Supervisor};
+pub use stuck::{ResumeError, Stuck};

@@ -1,7 +1,7 @@
 //! What the supervisor holds, and each thing that can be done to it. No queue, no waiting.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -19,6 +19,7 @@ use tracing::{error, info, warn};
 use super::{
     handle::NotAllowedFault,
     held::{Held, Status},
+    stuck::{ResumeError, Stuck},
 };
 use crate::{
     errors::chain, failpoint, fault::Wake, journal::Journal, kernel::clock,
@@ -35,13 +36,20 @@ pub struct HaltState {
     pub reason: String,
 }
 
-/// What keeps a node from taking new injections; nothing, if both are `None`.
+/// What keeps a node from taking new injections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {
     /// Somebody halted it.
     pub halted: Option<HaltState>,
-    /// Something could not be reverted, or an undo record is not understood: what, and the way out.
-    pub stuck: Option<String>,
+    /// What could not be reverted, or is not understood; what was acknowledged keeps it from nothing.
+    pub stuck: Vec<Stuck>,
+}
+
+impl Condition {
+    /// What keeps the node from taking new faults for being stuck, and the way out.
+    pub fn stuck_reason(&self) -> Option<String> {
+        self.stuck.iter().find(|stuck| !stuck.acknowledged).map(ToString::to_string)
+    }
 }
 
 /// Everything the supervisor owns.
@@ -53,6 +61,8 @@ pub(super) struct NodeState {
     pub(super) halt: Option<HaltState>,
     /// Journal files that nobody understands: the node is stuck while they are there.
     pub(super) unreadable: BTreeMap<PathBuf, String>,
+    /// What is stuck and was acknowledged.
+    pub(super) acknowledged: BTreeSet<FaultId>,
     pub(super) held: BTreeMap<FaultId, Held>,
     pub(super) ended: VecDeque<Status>,
     pub(super) changes: broadcast::Sender<Status>,
@@ -64,11 +74,15 @@ pub(super) struct NodeState {
 
 impl NodeState {
     /// Whether all of these can be committed. Changes nothing.
-    pub(super) fn check_commit(&self, ids: &[FaultId]) -> Result<(), NotAllowedFault> {
+    pub(super) fn check_commit(
+        &self,
+        ids: &[FaultId],
+        not_after: Option<BootTime>,
+    ) -> Result<(), NotAllowedFault> {
         for id in ids {
             let held = self.held.get(id).ok_or(NotAllowedFault::Unknown(*id))?;
             let mut life = held.life.clone();
-            life.commit(clock::now())
+            life.commit(clock::now(), not_after)
                 .map_err(|source| NotAllowedFault::NotAllowed { id: *id, source })?;
         }
         Ok(())
@@ -79,10 +93,14 @@ impl NodeState {
         let Some(held) = self.held.get_mut(&id) else { return };
         held.commit_at = None;
         let now = clock::now();
-        let lease_end = match held.life.commit(now) {
+        let lease_end = match held.life.commit(now, held.commit_not_after) {
             Ok(lease_end) => lease_end,
             Err(not_allowed) => {
                 warn!(fault = %id, "not injected: {not_allowed}");
+                if held.life.state() == State::Prepared {
+                    held.failure = not_allowed.to_string();
+                    self.revert(id, RevertReason::NeverCommitted);
+                }
                 return;
             }
         };
@@ -199,10 +217,11 @@ impl NodeState {
         failpoint::reach(failpoint::BEFORE_REMOVE);
         // The kernel is clean before the record goes: a failure here leaves a record too many.
         if problems.is_empty()
-            && let Err(e) = self.journal.remove(id)
+            && let Err(problem) = self.forget(id)
         {
-            problems.push(chain(&e));
+            problems.push(problem);
         }
+        let Some(held) = self.held.get_mut(&id) else { return };
         let now = clock::now();
         if problems.is_empty() {
             held.residue.clear();
@@ -289,11 +308,14 @@ impl NodeState {
         })
     }
 
-    pub(super) fn resume(&mut self) -> Result<(), String> {
+    pub(super) fn end_halt(&mut self) -> Result<(), ResumeError> {
         match fs::remove_file(&self.halt_file) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(format!("cannot remove {}: {e}", self.halt_file.display())),
+            Err(source) => {
+                let path = self.halt_file.display().to_string();
+                return Err(ResumeError::StillHalted { path, source });
+            }
         }
         if self.halt.take().is_some() {
             warn!("resumed");

@@ -4,20 +4,15 @@
 use faultline_proto::{
     id::{FaultId, RunId},
     limits::{FAULTS_PER_NODE_MAX, INJECTIONS_PER_REQUEST_MAX},
-    status::State,
 };
 use thiserror::Error;
 use tracing::info;
 
-use super::{
-    handle::PrepareItem,
-    held::Held,
-    node::{Condition, NodeState},
-};
+use super::{handle::PrepareItem, held::Held, node::NodeState, stuck::Stuck};
 use crate::{
     failpoint,
     fault::{AnyInjection, Refusal},
-    journal::{JournalError, Record},
+    journal::{JournalError, Record, id_of},
     kernel::clock,
     lifecycle::Lifecycle,
 };
@@ -38,13 +33,8 @@ pub enum PrepareError {
     #[error("this node is halted ({0}); `faultline resume` allows new faults again")]
     Halted(String),
     /// Something on the node could not be reverted.
-    #[error("{what} on this node is stuck; it takes no new faults until that is clean: {way_out}")]
-    Stuck {
-        /// What it is.
-        what: String,
-        /// What a person can do about it.
-        way_out: &'static str,
-    },
+    #[error("{0}")]
+    Stuck(Stuck),
     /// Everything is being reverted for good.
     #[error("the agent is shutting down")]
     ShuttingDown,
@@ -79,12 +69,6 @@ pub enum PrepareError {
     #[error("the journal cannot be written, and without it nothing is injected")]
     Journal(#[from] JournalError),
 }
-
-/// What a person does about a fault that is stuck.
-const TRY_AGAIN: &str = "`faultline halt` tries to revert it once more, `faultline resume` follows";
-/// What a person does about a journal file that nobody understands.
-const LOOK_AND_REMOVE: &str = "what bears the fault's name has been swept from the kernel; see that no \
-                               process is left stopped, then remove the file";
 
 impl NodeState {
     /// Plans and journals injections: all or none.
@@ -147,8 +131,8 @@ impl NodeState {
         if let Some(halt) = &self.halt {
             return Err(PrepareError::Halted(halt.reason.clone()));
         }
-        if let Some(stuck) = self.stuck() {
-            return Err(stuck);
+        if let Some(stuck) = self.stuck().into_iter().find(|stuck| !stuck.acknowledged) {
+            return Err(PrepareError::Stuck(stuck));
         }
         let limits = [
             ("injections in one request", new, INJECTIONS_PER_REQUEST_MAX),
@@ -162,24 +146,6 @@ impl NodeState {
         Ok(())
     }
 
-    /// What keeps the node from taking new injections.
-    pub(super) fn condition(&mut self) -> Condition {
-        let stuck = self.stuck().map(|stuck| stuck.to_string());
-        Condition { halted: self.halt.clone(), stuck }
-    }
-
-    /// Why the node is stuck, if it is.
-    fn stuck(&mut self) -> Option<PrepareError> {
-        self.unreadable.retain(|path, _| self.journal.still_unreadable(path));
-        if let Some((path, why)) = self.unreadable.first_key_value() {
-            let what = format!("the journal file {} ({why})", path.display());
-            return Some(PrepareError::Stuck { what, way_out: LOOK_AND_REMOVE });
-        }
-        let stuck = self.held.values().find(|h| h.life.state() == State::Stuck)?;
-        let what = format!("fault {} ({})", stuck.id(), stuck.residue.join("; "));
-        Some(PrepareError::Stuck { what, way_out: TRY_AGAIN })
-    }
-
     /// The answer to a Prepare that was answered before, if this is one.
     fn find_same(
         &self,
@@ -189,7 +155,9 @@ impl NodeState {
         let used = PrepareError::IdUsed(item.fault_id);
         let Some(held) = self.held.get(&item.fault_id) else {
             let ended = self.ended.iter().any(|status| status.fault_id == item.fault_id);
-            return if ended { Err(used) } else { Ok(None) };
+            // The file of one that is not understood must not be written over.
+            let kept = self.unreadable.keys().any(|path| id_of(path) == Some(item.fault_id));
+            return if ended || kept { Err(used) } else { Ok(None) };
         };
         let record = held.record();
         let same = record.run_id == run_id
@@ -211,9 +179,7 @@ impl NodeState {
             source,
         };
         let resolved = self.resolver.resolve(&item.target).map_err(refused)?;
-        let plan = AnyInjection::plan(item.fault_id, &item.fault, &resolved, &self.resolver)
-            .map_err(refused)?;
-        if let Some(key) = plan.exclusive_key() {
+        if let Some(key) = AnyInjection::exclusive_key_of(&item.fault, &resolved) {
             let others = self.held.values().map(Held::record).chain(before);
             let other =
                 others.into_iter().find(|r| r.injection.exclusive_key().as_ref() == Some(&key));
@@ -222,6 +188,6 @@ impl NodeState {
                 return Err(refused(Refusal::Conflict { with: other.fault_id, what }));
             }
         }
-        Ok(plan)
+        AnyInjection::plan(item.fault_id, &item.fault, &resolved, &self.resolver).map_err(refused)
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tracing::info;
 
 use super::{
-    handle::{CommitAnswer, Request, RevertScope},
+    handle::{CommitAnswer, Request, RevertScope, Reverted, Unrecorded, When},
     held::{Held, Status},
     node::{COMMIT_ANSWER_MAX, NodeState},
 };
@@ -28,7 +28,8 @@ enum Waiter {
     },
     Revert {
         ids: Vec<FaultId>,
-        reply: oneshot::Sender<Vec<Status>>,
+        unrecorded: Vec<Unrecorded>,
+        reply: oneshot::Sender<Reverted>,
     },
     Halt {
         ids: Vec<FaultId>,
@@ -75,15 +76,16 @@ fn take(node: &mut NodeState, waiters: &mut Vec<Waiter>, request: Request) {
         Request::Prepare { run_id, items, dry_run, reply } => {
             send(reply, node.prepare(run_id, items, dry_run));
         }
-        Request::Commit { ids, at, reply } => {
-            if let Err(error) = node.check_commit(&ids) {
+        Request::Commit { ids, when: When { at, not_after }, reply } => {
+            if let Err(error) = node.check_commit(&ids, not_after) {
                 return send(reply, Err(error));
             }
             let at = at.filter(|at| *at > clock::now());
             for id in &ids {
-                match (at, node.held.get_mut(id)) {
-                    (Some(_), Some(held)) => held.commit_at = at,
-                    _ => node.inject(*id),
+                let Some(held) = node.held.get_mut(id) else { continue };
+                (held.commit_at, held.commit_not_after) = (at, not_after);
+                if at.is_none() {
+                    node.inject(*id);
                 }
             }
             let until = at.unwrap_or_else(clock::now).after(COMMIT_ANSWER_MAX);
@@ -97,7 +99,8 @@ fn take(node: &mut NodeState, waiters: &mut Vec<Waiter>, request: Request) {
             for id in &ids {
                 node.revert(*id, RevertReason::Asked);
             }
-            waiters.push(Waiter::Revert { ids, reply });
+            let unrecorded = node.revert_unknown(&ids);
+            waiters.push(Waiter::Revert { ids, unrecorded, reply });
         }
         Request::List { reply } => send(reply, node.statuses()),
         Request::Halt { reason, reply } => {
@@ -105,7 +108,7 @@ fn take(node: &mut NodeState, waiters: &mut Vec<Waiter>, request: Request) {
             let ids = revert_all(node, RevertReason::Halted);
             waiters.push(Waiter::Halt { ids, kept, reply });
         }
-        Request::Resume { reply } => send(reply, node.resume()),
+        Request::Resume { acknowledged, reply } => send(reply, node.resume(&acknowledged)),
         Request::Condition { reply } => send(reply, node.condition()),
         Request::Shutdown { reply } => {
             node.is_closing = true;
@@ -133,7 +136,9 @@ fn answer(node: &NodeState, waiters: &mut Vec<Waiter>) -> bool {
                     waiters.push(Waiter::Commit { ids, until, reply });
                 }
             }
-            Waiter::Revert { ids, reply } if settled(&ids) => send(reply, statuses(&ids)),
+            Waiter::Revert { ids, unrecorded, reply } if settled(&ids) => {
+                send(reply, Reverted { injections: statuses(&ids), unrecorded });
+            }
             Waiter::Halt { ids, kept, reply } if settled(&ids) => {
                 send(reply, kept.map(|()| statuses(&ids)));
             }

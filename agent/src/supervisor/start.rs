@@ -1,7 +1,7 @@
 //! From a state directory to a running supervisor: the lock, the journal of an earlier process.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, Write},
     os::unix::fs::OpenOptionsExt,
@@ -104,6 +104,7 @@ impl Supervisor {
             halt_file,
             halt,
             unreadable: BTreeMap::new(),
+            acknowledged: BTreeSet::new(),
             held: BTreeMap::new(),
             ended: VecDeque::new(),
             changes: changes.clone(),
@@ -116,9 +117,10 @@ impl Supervisor {
         thread::Builder::new()
             .name("supervisor".into())
             .spawn(move || {
+                // Told last, when the lock is free again.
+                let _tell_end = tell_end;
                 // Held until the thread ends, also by a panic.
                 let _lock = lock;
-                let _tell_end = tell_end;
                 run(node, &requests);
             })
             .map_err(StartError::Thread)?;

@@ -93,15 +93,17 @@ impl Agent {
             .domain_name(agent_server_name(&endpoint.node))
             .ca_certificate(Certificate::from_pem(&credentials.ca_pem))
             .identity(Identity::from_pem(&credentials.cert_pem, &credentials.key_pem));
-        let channel = Endpoint::from_shared(format!("https://{}", endpoint.address))
+        let connecting = Endpoint::from_shared(format!("https://{}", endpoint.address))
             .and_then(|e| e.tls_config(tls))
             .map_err(|e| unreachable(e.into()))?
             .connect_timeout(CONNECT_MAX)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(Duration::from_secs(5))
-            .keep_alive_timeout(Duration::from_secs(5))
-            .connect()
+            .keep_alive_timeout(Duration::from_secs(5));
+        // The kernel accepts connections for a process that is stopped; only TLS is never answered.
+        let channel = tokio::time::timeout(CONNECT_MAX, connecting.connect())
             .await
+            .map_err(|_late| unreachable(format!("no answer within {CONNECT_MAX:?}").into()))?
             .map_err(|e| unreachable(e.into()))?;
         let mut client = AgentClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -155,8 +157,13 @@ impl Agent {
         fault_ids: Vec<String>,
         at: Option<BootTime>,
     ) -> Result<Vec<pb::InjectionStatus>, AgentError> {
-        let at_boottime_ns = at.map_or(0, BootTime::as_nanos);
-        let request = pb::CommitRequest { fault_ids, at_boottime_ns, not_after_boottime_ns: 0 };
+        // Whatever holds the request up: nothing is injected once nobody waits for it any more.
+        let not_after = Instant::now() + ANSWER_MAX.saturating_sub(self.clock.uncertainty());
+        let request = pb::CommitRequest {
+            fault_ids,
+            at_boottime_ns: at.map_or(0, BootTime::as_nanos),
+            not_after_boottime_ns: self.clock.to_agent(not_after).as_nanos(),
+        };
         let mut client = self.client.clone();
         Ok(self.answered(client.commit(timed(request))).await?.injections)
     }
@@ -217,9 +224,13 @@ impl Agent {
         Ok(self.answered(client.halt(request)).await?.injections)
     }
 
-    pub(super) async fn resume(&self) -> Result<(), AgentError> {
+    pub(super) async fn resume(
+        &self,
+        acknowledged_fault_ids: Vec<String>,
+    ) -> Result<(), AgentError> {
         let mut client = self.client.clone();
-        self.answered(client.resume(timed(pb::ResumeRequest::default()))).await?;
+        let request = timed(pb::ResumeRequest { acknowledged_fault_ids });
+        self.answered(client.resume(request)).await?;
         Ok(())
     }
 

@@ -238,7 +238,16 @@ impl Fleet {
 
     /// Ends a halt on every node.
     pub async fn resume(&self) -> Answers<()> {
-        self.each(self.nodes(), |agent| async move { agent.resume().await }).await
+        self.resume_beside(&ByNode::new()).await
+    }
+
+    /// Ends a halt on every node, and has some take new faults beside these, which are stuck there.
+    pub async fn resume_beside(&self, acknowledged: &ByNode<String>) -> Answers<()> {
+        self.each(self.nodes(), |agent| {
+            let acknowledged = of(acknowledged, &agent);
+            async move { agent.resume(acknowledged).await }
+        })
+        .await
     }
 }
 

@@ -1,8 +1,9 @@
-//! `faultline ps`, `halt` and `resume`: what is asked of all agents of an inventory at once.
+//! `faultline ps`, `halt` and `resume`: what is asked of all agents of an inventory at once. None of
+//! them succeeds where an agent could not be asked.
 
 use super::{Exit, HaltRequest, Output, PsRequest, ResumeRequest, enter::inside_inventory, print};
 use crate::{
-    ops::{self, Overview},
+    ops::{self, Overview, Resumed},
     place::Place,
 };
 
@@ -11,7 +12,8 @@ pub(super) fn ps(request: &PsRequest) -> anyhow::Result<Exit> {
     inside_inventory(inventory, *output, async |inventory| {
         let overview = ops::ps(&Place::Inventory(inventory)).await?;
         show(&overview, *output)?;
-        Ok(if overview.has_residue() { Exit::Residue } else { Exit::Held })
+        let asked = if overview.is_complete() { Exit::Held } else { Exit::Refused };
+        Ok(if overview.has_residue() { Exit::Residue } else { asked })
     })
 }
 
@@ -20,25 +22,26 @@ pub(super) fn halt(request: &HaltRequest) -> anyhow::Result<Exit> {
     inside_inventory(inventory, *output, async |inventory| {
         let overview = ops::halt(&Place::Inventory(inventory), reason).await?;
         show(&overview, *output)?;
-        let unproven = overview.has_residue() || !overview.unreachable.is_empty();
+        let unproven = overview.has_residue() || !overview.is_complete();
         Ok(if unproven { Exit::Residue } else { Exit::Held })
     })
 }
 
 pub(super) fn resume(request: &ResumeRequest) -> anyhow::Result<Exit> {
-    let ResumeRequest { inventory, output } = request;
+    let ResumeRequest { inventory, acknowledged, output } = request;
     inside_inventory(inventory, *output, async |inventory| {
-        let failed = ops::resume(&Place::Inventory(inventory)).await?;
+        let resumed = ops::resume(&Place::Inventory(inventory), acknowledged).await?;
+        let Resumed { not_resumed, .. } = &resumed;
         match output {
-            Output::Json => print::json(&serde_json::json!({ "notResumed": failed }))?,
-            Output::Text if failed.is_empty() => print::out("resumed on every node\n")?,
+            Output::Json => print::json(&resumed)?,
+            Output::Text if not_resumed.is_empty() => print::out("resumed on every node\n")?,
             Output::Text => {
-                for failure in &failed {
-                    print::error(&format!("not resumed: {failure}"));
+                for refused in not_resumed {
+                    print::error(&format!("not resumed: {}", refused.reason));
                 }
             }
         }
-        Ok(if failed.is_empty() { Exit::Held } else { Exit::Refused })
+        Ok(if not_resumed.is_empty() { Exit::Held } else { Exit::Refused })
     })
 }
 

@@ -23,7 +23,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{CommandFactory, Parser, Subcommand, ValueHint, error::ErrorKind};
 use clap_complete::Shell;
-use faultline_proto::limits::REASON_BYTES_MAX;
+use faultline_proto::{InvalidWire, id::FaultId, limits::REASON_BYTES_MAX};
 
 use crate::{
     experiment::{self, Loaded, SANDBOX_NODES_MAX, SandboxSpec},
@@ -45,6 +45,11 @@ Exit codes:
   3    refused or could not inject; nothing was changed
   4    residue: a revert could not be proven
   130  interrupted, and reverted";
+
+const RESUME_HELP: &str = "\
+Examples:
+  faultline resume
+  faultline resume --acknowledge 1f0c8a52b7d94e63";
 
 /// Break a system on purpose, precisely, and prove what happened.
 #[derive(Debug, Parser)]
@@ -117,8 +122,15 @@ JSON is the report of the run, or a list of reports where several experiments ar
         #[command(flatten)]
         inventory: InventoryArgs,
     },
-    /// Allow runs again after `halt`
+    /// Allow runs again after `halt`, or beside what is stuck
+    #[command(after_help = RESUME_HELP)]
     Resume {
+        /// Faults that are stuck and that you have looked at: their nodes take new faults again
+        ///
+        /// `faultline ps` shows the ids. Nothing of what is left is touched and no record is removed:
+        /// `ps` goes on showing the fault as stuck, and `halt` tries to revert it once more.
+        #[arg(long, value_name = "ID", num_args = 1.., value_parser = fault_id)]
+        acknowledge: Vec<FaultId>,
         #[command(flatten)]
         inventory: InventoryArgs,
     },
@@ -160,6 +172,10 @@ fn reason(text: &str) -> Result<String, String> {
         }
         text => Ok(text.to_owned()),
     }
+}
+
+fn fault_id(text: &str) -> Result<FaultId, String> {
+    text.parse().map_err(|e: InvalidWire| e.problem)
 }
 
 /// Why a command was not begun.
@@ -208,9 +224,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Halt { reason, inventory } => inventory
             .find("halt")
             .map(|inventory| agents::halt(&HaltRequest { inventory, reason, output })),
-        Command::Resume { inventory } => inventory
+        Command::Resume { acknowledge: acknowledged, inventory } => inventory
             .find("resume")
-            .map(|inventory| agents::resume(&ResumeRequest { inventory, output })),
+            .map(|inventory| agents::resume(&ResumeRequest { inventory, acknowledged, output })),
         Command::Sandbox { file, nodes } => sandbox_of(file, nodes, output)?
             .map(|sandbox| keep::main(&SandboxRequest { sandbox, output })),
     };

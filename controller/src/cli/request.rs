@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use faultline_proto::id::FaultId;
+
 use super::PlaceChoice;
 use crate::{
     experiment::{Loaded, SandboxSpec},
@@ -57,6 +59,8 @@ pub struct HaltRequest {
 pub struct ResumeRequest {
     /// Whose agents are told.
     pub inventory: PathBuf,
+    /// What is stuck and was looked at by whoever says this.
+    pub acknowledged: Vec<FaultId>,
     /// How results are printed.
     pub output: Output,
 }

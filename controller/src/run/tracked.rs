@@ -212,7 +212,13 @@ fn age(status: &pb::InjectionStatus) -> u8 {
     }
 }
 
+/// Whether a status is about the injection that was asked for. An agent that was restarted since has
+/// no record of what had ended, and says no more than what its kernel holds by that name.
 pub(super) fn is_about(status: &pb::InjectionStatus, item: &Tracked) -> bool {
+    let is_over = matches!(State::from_wire(status.state), Some(State::Reverted | State::Stuck));
+    if status.target.is_none() && status.kind.is_empty() && is_over {
+        return true;
+    }
     let target = status.target.clone().map(Target::try_from);
     let same = matches!(target, Some(Ok(target)) if target.to_string() == item.target);
     same && status.kind == item.kind

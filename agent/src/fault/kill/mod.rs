@@ -157,11 +157,21 @@ impl KillPlan {
         Ok(())
     }
 
-    /// Two kills may hit the same processes at once.
+    /// What no other fault may have while this one is in effect.
     pub fn exclusive_key(&self) -> Option<String> {
-        // But not two stops: the end of the first would continue what the second holds.
-        self.signal.stops().then(|| format!("stopped processes of container {}", self.container_id))
+        key(self.signal, &self.container_id)
     }
+}
+
+/// What no two kills may have at once.
+pub fn exclusive_key(fault: &Kill, target: &Resolved) -> Option<String> {
+    key(fault.signal, &target.container.as_ref()?.id)
+}
+
+/// Two kills may hit the same processes at once, but not two stops: the end of the first would continue
+/// what the second holds.
+fn key(signal: Signal, container_id: &str) -> Option<String> {
+    signal.stops().then(|| format!("stopped processes of container {container_id}"))
 }
 
 impl Injection for KillPlan {

@@ -7,7 +7,10 @@
 mod figures;
 mod held;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use faultline_proto::{
     boottime::BootTime,
@@ -164,9 +167,9 @@ impl MemoryPressurePlan {
         )
     }
 
-    /// What no two faults may do at once: hold the usage of one control group.
+    /// What no other fault may have while this one is in effect.
     pub fn exclusive_key(&self) -> String {
-        format!("the memory of control group {}", self.cgroup.dir.display())
+        key(&self.cgroup.dir)
     }
 
     /// Whether memory is to run out.
@@ -180,6 +183,16 @@ impl MemoryPressurePlan {
             OomVictim::Kernel => process::oom_score_adj(self.main).unwrap_or(0),
         }
     }
+}
+
+/// What no two pressures may have at once.
+pub fn exclusive_key(target: &Resolved) -> Option<String> {
+    target.container.as_ref()?.memory_cgroup.as_deref().map(key)
+}
+
+/// Only one fault can hold the usage of a control group at a level.
+fn key(dir: &Path) -> String {
+    format!("the memory of control group {}", dir.display())
 }
 
 impl Injection for MemoryPressurePlan {

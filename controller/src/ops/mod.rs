@@ -1,0 +1,151 @@
+//! What is asked of agents outside of a run: what is injected now, halt and resume.
+//!
+//! These work while some agents cannot be reached, and say which, and until when at most their faults
+//! last: an operator in a hurry must not be held up by the node that is down.
+
+mod overview;
+mod unreachable;
+
+use std::collections::BTreeMap;
+
+use faultline_proto::{id::FaultId, status::State};
+use serde::Serialize;
+use thiserror::Error;
+
+pub use overview::{Halted, Injected, Overview, Refused, Stuck};
+pub use unreachable::{FaultsEnd, Unreachable};
+
+use crate::{
+    agents::{ANSWER_MAX, Agent, AgentError, ByNode, Fleet},
+    place::Place,
+    run::one_line,
+    sandbox::StepError,
+};
+use overview::overview;
+
+/// What is injected right now, on every node, and until when.
+///
+/// # Errors
+/// When the controller's credentials cannot be read.
+pub async fn ps(place: &Place) -> Result<Overview, StepError> {
+    let (fleet, errors) = Fleet::connect_some(&place.agents(), &place.credentials()?).await;
+    let answers = fleet.list(ANSWER_MAX).await;
+    let wanted = |state| state != Some(State::Reverted);
+    Ok(overview(&fleet, answers, &errors, &BTreeMap::new(), wanted))
+}
+
+/// Reverts everything everywhere, and has the agents refuse new injections until they are resumed.
+///
+/// # Errors
+/// When the controller's credentials cannot be read.
+pub async fn halt(place: &Place, reason: &str) -> Result<Overview, StepError> {
+    let (fleet, errors) = Fleet::connect_some(&place.agents(), &place.credentials()?).await;
+    // Asked in the same moment: an agent that falls silent over the halt may still say what it holds.
+    let (held, answers) = tokio::join!(fleet.list(ANSWER_MAX), fleet.halt(reason));
+    let mut overview = overview(&fleet, answers, &errors, &held, |_| true);
+    let has_answered = |node: &str| {
+        !overview.unreachable.iter().any(|unreachable| unreachable.node == node)
+            && !overview.refused.iter().any(|refused| refused.node == node)
+    };
+    let halted = fleet.agents().map(Agent::node).filter(|node| has_answered(node));
+    overview.halted =
+        halted.map(|node| Halted { node: node.into(), reason: reason.into() }).collect();
+    // What was stuck has just been tried again: the answer names what is left of it.
+    let injections = &overview.injections;
+    overview.stuck.retain(|stuck| {
+        !injections.iter().any(|i| i.node == stuck.node && i.fault_id == stuck.fault_id)
+    });
+    for unreachable in &mut overview.unreachable {
+        unreachable.needs_halt = true;
+    }
+    Ok(overview)
+}
+
+/// What came of resuming every node.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resumed {
+    /// Nodes that take new faults again, as far as a halt is concerned.
+    pub resumed: Vec<String>,
+    /// Nodes that do not, and why.
+    pub not_resumed: Vec<Refused>,
+}
+
+/// Why no node was resumed.
+#[derive(Debug, Error)]
+pub enum ResumeError {
+    /// The controller's credentials cannot be read.
+    #[error(transparent)]
+    Credentials(#[from] StepError),
+    /// There is nothing stuck by an id that is to be acknowledged.
+    #[error("fault {id} is not stuck on any node that was asked; {}", known(.stuck, .not_asked))]
+    NotStuck {
+        /// That id.
+        id: FaultId,
+        /// What is stuck, as `<fault id> on <node>`.
+        stuck: Vec<String>,
+        /// Nodes that could not be asked.
+        not_asked: Vec<String>,
+    },
+}
+
+fn known(stuck: &[String], not_asked: &[String]) -> String {
+    let stuck = if stuck.is_empty() { "nothing is".into() } else { stuck.join(", ") + " is" };
+    match not_asked {
+        [] => stuck,
+        nodes => format!("{stuck}; {} could not be asked", nodes.join(", ")),
+    }
+}
+
+/// Allows new injections again, and has the nodes with what is stuck of `acknowledged` take them
+/// beside it.
+///
+/// # Errors
+/// When the controller's credentials cannot be read, or one of the ids is not stuck anywhere. Nothing
+/// was changed then.
+pub async fn resume(place: &Place, acknowledged: &[FaultId]) -> Result<Resumed, ResumeError> {
+    let (fleet, errors) = Fleet::connect_some(&place.agents(), &place.credentials()?).await;
+    let acknowledged = by_node(&fleet, &errors, acknowledged)?;
+    let mut resumed = Resumed::default();
+    for (node, answer) in fleet.resume_beside(&acknowledged).await {
+        match answer {
+            Ok(()) => resumed.resumed.push(node),
+            Err(error) => resumed.not_resumed.push(Refused::new(&error)),
+        }
+    }
+    resumed.not_resumed.extend(errors.iter().map(Refused::new));
+    Ok(resumed)
+}
+
+/// Which of the faults is stuck where.
+fn by_node(
+    fleet: &Fleet,
+    errors: &[AgentError],
+    acknowledged: &[FaultId],
+) -> Result<ByNode<String>, ResumeError> {
+    let mut by_node: ByNode<String> = BTreeMap::new();
+    let stuck = || {
+        let agents = fleet.agents();
+        agents.flat_map(|agent| agent.description().stuck.iter().map(move |s| (agent.node(), s)))
+    };
+    for id in acknowledged {
+        let text = id.to_string();
+        let nodes = stuck().filter(|(_, stuck)| stuck.fault_id == text).map(|(node, _)| node);
+        let nodes: Vec<&str> = nodes.collect();
+        if nodes.is_empty() {
+            let stuck = stuck().map(|(node, stuck)| format!("{} on {node}", stuck.fault_id));
+            let not_asked = errors.iter().map(|error| error.node().to_owned()).collect();
+            return Err(ResumeError::NotStuck { id: *id, stuck: stuck.collect(), not_asked });
+        }
+        for node in nodes {
+            by_node.entry(node.to_owned()).or_default().push(text.clone());
+        }
+    }
+    Ok(by_node)
+}
+
+impl Refused {
+    fn new(error: &AgentError) -> Self {
+        Self { node: error.node().into(), reason: one_line(error) }
+    }
+}
