@@ -18,10 +18,13 @@ use super::{
     Kind, MARKER, Report, Request,
     channel::{Lines, make_non_blocking, send},
 };
-use crate::kernel::{
-    KernelError,
-    pidfd::PidFd,
-    process::{ProcessId, all_pids},
+use crate::{
+    failpoint,
+    kernel::{
+        KernelError,
+        pidfd::PidFd,
+        process::{ProcessId, all_pids},
+    },
 };
 
 /// How long a helper may take to be ready or to answer: ten times what a busy node needs.
@@ -67,6 +70,7 @@ impl Helper {
         let mut child = Command::new(executable())
             .args([MARKER, kind.as_str(), &id.to_string(), &agent_argument()])
             .env_clear()
+            .envs(failpoint::for_helper())
             .current_dir("/")
             .process_group(0)
             .stdin(Stdio::piped())
@@ -80,11 +84,11 @@ impl Helper {
         let output = make_non_blocking(input.as_fd()).and_then(|()| Lines::new(output));
         let output = output.map_err(failed)?;
         let mut this = Self { kind, child, input: Some(input), output };
-        crate::failpoint::reach(crate::failpoint::HELPER_SPAWNED);
+        failpoint::reach(failpoint::HELPER_SPAWNED);
         this.write(start)?;
         match this.answer()? {
             Report::Ready { notes } => {
-                crate::failpoint::reach(crate::failpoint::HELPER_READY);
+                failpoint::reach(failpoint::HELPER_READY);
                 tracing::debug!(kind = kind.as_str(), %id, pid = this.pid(), ?notes, "helper ready");
                 Ok(this)
             }
