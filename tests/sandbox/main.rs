@@ -6,6 +6,7 @@
 mod ends;
 mod inventory;
 mod network;
+mod pods;
 mod supervision;
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};

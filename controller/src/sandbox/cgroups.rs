@@ -194,21 +194,23 @@ fn groups(path: &Path) -> Vec<PathBuf> {
 pub(super) fn clear(paths: &[PathBuf]) -> Vec<PathBuf> {
     let until = Instant::now() + REMOVAL_TIMEOUT;
     loop {
-        for path in paths {
-            for pid in processes(path) {
-                kill_member(pid, path);
-            }
-        }
-        let all = paths.iter().flat_map(|path| groups(path));
-        let left: Vec<PathBuf> = all.filter(|group| fs::remove_dir(group).is_err()).collect();
-        if left.iter().all(|group| !group.exists()) {
-            return Vec::new();
-        }
-        if Instant::now() > until {
+        let left = clear_once(paths);
+        if left.is_empty() || Instant::now() > until {
             return left;
         }
         thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// One attempt at that: what was killed only now is still there.
+pub(super) fn clear_once(paths: &[PathBuf]) -> Vec<PathBuf> {
+    for path in paths {
+        for pid in processes(path) {
+            kill_member(pid, path);
+        }
+    }
+    let all = paths.iter().flat_map(|path| groups(path));
+    all.filter(|group| fs::remove_dir(group).is_err() && group.exists()).collect()
 }
 
 /// Kills a process if it is in the group, or below it. Looked at once more right before the signal:

@@ -21,6 +21,10 @@ pub(super) enum Event {
     AgentEnded { status: String },
     /// The namespaces and the network of a pod are there, held by this process.
     PodHeld { uid: String, pid: i32 },
+    /// The process that held a pod has ended, and the pod with it.
+    PodEnded { uid: String, status: String },
+    /// In the place of the pod `old` there will be another.
+    PodReplaced { old: String, uid: String, pause_id: String, host: u8 },
     /// A container runs its workload.
     ContainerStarted { uid: String, id: String },
     /// A container could not run its workload, or ended.
@@ -34,6 +38,7 @@ impl Event {
     pub(super) fn emit(mut self) {
         if let Self::Failed { message: text }
         | Self::AgentEnded { status: text }
+        | Self::PodEnded { status: text, .. }
         | Self::ContainerEnded { status: text, .. } = &mut self
         {
             let end = (0..=MESSAGE_BYTES_MAX.min(text.len())).rev();

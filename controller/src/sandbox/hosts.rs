@@ -4,7 +4,7 @@
 //! A name stands for the IPv4 address only: a program that tries just the first address it gets
 //! would otherwise fail against a server that listens on one family.
 
-use std::{fmt::Write as _, path::Path};
+use std::{fmt::Write as _, fs::OpenOptions, io::Write as _, path::Path};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
@@ -62,6 +62,20 @@ pub(super) fn mount_over(directory: &Path, nodes: &[NodePlan]) -> Result<(), Ste
             .step(|| format!("mount {} over {target}", file.display()))?;
     }
     Ok(())
+}
+
+/// Writes the names anew after addresses have changed: into the file itself, as it is mounted.
+pub(super) fn update(directory: &Path, nodes: &[NodePlan]) -> Result<(), StepError> {
+    let file = directory.join("hosts");
+    let write = || {
+        let text = text(nodes);
+        let mut hosts = OpenOptions::new().write(true).open(&file)?;
+        // In one piece and before it is shortened: whoever reads meanwhile finds every name.
+        hosts.write_all(text.as_bytes())?;
+        hosts.set_len(text.len().try_into().unwrap_or(u64::MAX))
+    };
+    // Where the machine has no such file, nothing was mounted.
+    if file.exists() { write().step(|| format!("write {}", file.display())) } else { Ok(()) }
 }
 
 /// Takes the mounts away again, as far as they are there.

@@ -32,7 +32,7 @@ use super::{
     event::Event,
     identity::{AGENT_CERT_FILE, AGENT_KEY_FILE, CA_FILE},
     layout::NodePlan,
-    pod,
+    pods::Pods,
 };
 use crate::place::CONTROLLER_NAME;
 
@@ -57,15 +57,15 @@ pub(super) fn main(args: &[OsString]) -> Result<(), StepError> {
     // Out of the terminal's reach: Ctrl-C is for the command line to decide on.
     setsid().step(|| "start a session".into())?;
     sethostname(&plan.name).step(|| "set the hostname".into())?;
-    children::runtime()?.block_on(Init { plan, agent: None, pods: Vec::new() }.run())
+    children::runtime()?.block_on(Init { plan, agent: None, pods: None }.run())
 }
 
 struct Init {
     plan: NodePlan,
     /// The pid of the agent, while it runs.
     agent: Option<i32>,
-    /// The pids of the pods' holders, and the pods' names.
-    pods: Vec<(i32, String)>,
+    /// The pods, once they are started.
+    pods: Option<Pods>,
 }
 
 impl Init {
@@ -75,11 +75,13 @@ impl Init {
         let mut control = control.step(|| "open the control pipe".into())?;
         let mut ended = signal(SignalKind::child()).step(|| "listen to SIGCHLD".into())?;
         self.start_agent()?;
-        self.start_pods()?;
+        self.pods = Some(Pods::start(&self.plan)?);
         let mut word = [0; 16];
         let mut restart = None;
         let mut deadline = None;
         loop {
+            // A node that is ending makes no new pods.
+            let pods = self.pods.as_ref().filter(|_| deadline.is_none()).and_then(Pods::next);
             tokio::select! {
                 read = control.read(&mut word) => {
                     let orderly = read.is_ok_and(|len| len > 0);
@@ -99,6 +101,11 @@ impl Init {
                     restart = None;
                     self.start_agent()?;
                 }
+                () = at(pods) => {
+                    if let Some(pods) = &mut self.pods {
+                        pods.turn(&mut self.plan).await;
+                    }
+                }
                 () = at(deadline) => return Ok(()),
             }
         }
@@ -112,9 +119,8 @@ impl Init {
                 self.agent = None;
                 agent_ended = true;
                 Event::AgentEnded { status }.emit();
-            } else if let Some((_, name)) = self.pods.iter().find(|(pod, _)| *pod == pid) {
-                let message = format!("pod {name} ended with {status}");
-                Event::Failed { message }.emit();
+            } else if let Some(pods) = &mut self.pods {
+                pods.ended(&self.plan, pid, status);
             }
         }
         agent_ended
@@ -135,25 +141,6 @@ impl Init {
         let pid = i32::try_from(child.id()).unwrap_or(0);
         self.agent = Some(pid);
         Event::AgentStarted { pid }.emit();
-        Ok(())
-    }
-
-    fn start_pods(&mut self) -> Result<(), StepError> {
-        for (index, pod) in self.plan.pods.iter().enumerate() {
-            let address = address::pod(self.plan.index, pod.host).v4;
-            let child = children::role(
-                pod::ROLE,
-                [self.plan.file().into(), index.to_string().into()] as [OsString; 2],
-            )
-            .env("POD_NAME", &pod.name)
-            .env("POD_NAMESPACE", &pod.namespace)
-            .env("POD_IP", address.to_string())
-            .env("NODE_NAME", &self.plan.name)
-            .stdin(Stdio::null())
-            .spawn()
-            .step(|| format!("start pod {}", pod.name))?;
-            self.pods.push((i32::try_from(child.id()).unwrap_or(0), pod.name.clone()));
-        }
         Ok(())
     }
 }

@@ -54,6 +54,9 @@ pub(super) struct PodPlan {
     pub(super) labels: BTreeMap<String, String>,
     /// The last byte of its address.
     pub(super) host: u8,
+    /// Whether the pod that takes its place gets another address: one of several replicas does, as in a
+    /// `ReplicaSet`.
+    pub(super) moves: bool,
     /// The id of the container that only holds the namespaces.
     pub(super) pause_id: String,
     /// The name of the container that does the work.
@@ -107,6 +110,15 @@ impl NodePlan {
         std::iter::once(IpAddr::V4(pair.v4)).chain(v6).collect()
     }
 
+    /// An address that no pod of the node has: the next one after `last`, so that the one of a pod that
+    /// has just gone is given away again as late as possible.
+    pub(super) fn free_host(&self, last: u8) -> Option<u8> {
+        let taken: HashSet<u8> = self.pods.iter().map(|pod| pod.host).collect();
+        let hosts = 2..PODS_PER_NODE_MAX + 2;
+        let after = hosts.clone().skip_while(|host| *host <= last);
+        after.chain(hosts).find(|host| !taken.contains(host))
+    }
+
     /// The pod as a place shows it, without a container as yet.
     pub(super) fn pod(&self, pod: &PodPlan) -> Pod {
         Pod {
@@ -122,6 +134,11 @@ impl NodePlan {
 }
 
 impl PodPlan {
+    /// The pod that takes its place: another one, of the same name.
+    pub(super) fn successor(&self, host: u8) -> Result<Self, StepError> {
+        Ok(Self { uid: uuid()?, pause_id: container_id()?, host, ..self.clone() })
+    }
+
     /// The running container as a place shows it.
     pub(super) fn container(&self, id: String) -> target::Container {
         target::Container { name: self.container.clone(), id }
@@ -221,6 +238,7 @@ fn pod_plan(pod: &SandboxPod, name: String, host: u8) -> Result<PodPlan, Sandbox
         uid: uuid()?,
         labels: pod.labels.clone(),
         host,
+        moves: pod.replicas.is_some(),
         pause_id: container_id()?,
         container: container.to_owned(),
         command,
@@ -288,6 +306,20 @@ mod tests {
         let first = &nodes[0].pods[0];
         assert!(target::is_pod_uid(&first.uid) && target::is_container_id(&first.pause_id));
         assert_eq!(nodes[0].addresses(first)[0].to_string(), "10.244.1.2");
+    }
+
+    #[test]
+    fn a_new_pod_gets_an_address_that_was_not_just_given_up() {
+        let mut nodes = layout(1, vec![pod("echo", Some(3), None)]).expect("valid");
+        let node = &mut nodes[0];
+        assert_eq!(node.free_host(4), Some(5));
+        node.pods[1].host = 5;
+        assert_eq!((node.free_host(5), node.free_host(251)), (Some(6), Some(3)));
+        let full = layout(1, vec![pod("echo", Some(250), None)]).expect("valid");
+        assert_eq!(full[0].free_host(9), None);
+        let old = &full[0].pods[0];
+        let new = old.successor(7).expect("random");
+        assert!(new.uid != old.uid && new.pause_id != old.pause_id && new.name == old.name);
     }
 
     #[test]

@@ -14,6 +14,9 @@
 //!       └ __faultline-container            the workload, or the built-in echo
 //! ```
 //!
+//! Whoever is killed of these comes back: a container in its pod, a pod as a new one in its place, and the
+//! agent where that is asked for.
+//!
 //! It is not an isolation boundary: what a pod runs has the rights of whoever started the sandbox.
 
 mod address;
@@ -33,6 +36,7 @@ mod layout;
 mod network;
 mod node;
 mod pod;
+mod pods;
 mod ready;
 mod runtime_dir;
 mod state;

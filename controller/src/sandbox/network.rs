@@ -84,10 +84,18 @@ impl Net {
         self.index(name).await
     }
 
-    /// Makes a pair of interfaces: `name` as a port of `bridge` here, and `eth0` in `peer_namespace`.
-    async fn cable(&self, name: &str, bridge: &str, peer: &File) -> Result<(), StepError> {
+    /// Makes a pair of interfaces: `name` as a port of `bridge` here, and `eth0` with the hardware
+    /// address `mac` in the namespace `peer`.
+    async fn cable(
+        &self,
+        name: &str,
+        bridge: &str,
+        peer: &File,
+        mac: [u8; 6],
+    ) -> Result<(), StepError> {
         // It is set up from inside: the kernel opens no end before there is the other.
-        let far = LinkUnspec::new_with_name(UPLINK).setns_by_fd(peer.as_raw_fd()).build();
+        let far = LinkUnspec::new_with_name(UPLINK);
+        let far = far.address(mac.to_vec()).setns_by_fd(peer.as_raw_fd()).build();
         let near = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
             .name(name)
             .controller(self.index(bridge).await?)
@@ -178,7 +186,8 @@ impl Net {
     pub(super) async fn join_node(&self, plan: &NodePlan) -> Result<(), StepError> {
         no_address_detection(plan.ipv6)?;
         forward(plan.ipv6)?;
-        self.cable(&plan.name, HUB_BRIDGE, &own_namespace()?).await?;
+        let mac = [0x02, 0xfa, 0, 0, 2, plan.index];
+        self.cable(&plan.name, HUB_BRIDGE, &own_namespace()?, mac).await?;
         let node = Self::open(plan.ipv6)?;
         node.up("lo").await?;
         node.up(UPLINK).await?;
@@ -195,13 +204,31 @@ impl Net {
     /// Joins the pod whose namespace the caller is in to the node that `self` is connected to.
     pub(super) async fn join_pod(&self, plan: &NodePlan, pod: &PodPlan) -> Result<(), StepError> {
         no_address_detection(plan.ipv6)?;
-        self.cable(&format!("pod{}", pod.host), NODE_BRIDGE, &own_namespace()?).await?;
+        // By its address: neighbours that know it from an earlier pod of that address need not find out.
+        let mac = [0x02, 0xfa, 0, 1, plan.index, pod.host];
+        self.cable(&cable_name(pod), NODE_BRIDGE, &own_namespace()?, mac).await?;
         let inside = Self::open(plan.ipv6)?;
         inside.up("lo").await?;
         inside.up(UPLINK).await?;
         inside.addresses(UPLINK, address::pod(plan.index, pod.host)).await?;
         inside.routes(None, address::gateway(plan.index)).await
     }
+
+    /// Removes what joined a pod to the node that `self` is connected to, if it is still there.
+    pub(super) async fn remove_pod(&self, pod: &PodPlan) -> Result<(), StepError> {
+        let name = cable_name(pod);
+        let index = match self.index(&name).await {
+            Ok(index) => index,
+            Err(error) => return gone(error),
+        };
+        let result = self.handle.link().del(index).execute().await;
+        result.step(|| format!("remove interface {name}")).or_else(gone)
+    }
+}
+
+/// What the node's end of a pod's cable is called.
+fn cable_name(pod: &PodPlan) -> String {
+    format!("pod{}", pod.host)
 }
 
 fn gone(error: StepError) -> Result<(), StepError> {

@@ -16,8 +16,9 @@ use tokio::{
 use super::{
     error::{Step as _, chain},
     event::Event,
+    hosts,
     identity::{CA_FILE, CONTROLLER_CERT_FILE, CONTROLLER_KEY_FILE, write_private},
-    layout::NodePlan,
+    layout::{NodePlan, PodPlan},
     runtime_dir::INVENTORY,
 };
 use crate::place::{
@@ -33,7 +34,6 @@ const SETTLED_AFTER: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Shared {
     directory: PathBuf,
-    nodes: Vec<NodePlan>,
     agents: Vec<AgentEndpoint>,
     state: Mutex<State>,
     /// Held while the inventory is written.
@@ -42,7 +42,7 @@ pub(super) struct Shared {
     pub(super) changed: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     nodes: Vec<NodeState>,
     pods: BTreeMap<String, PodState>,
@@ -51,8 +51,10 @@ struct State {
     up: bool,
 }
 
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Clone)]
 struct NodeState {
+    /// The node, with the pods that it has now.
+    plan: NodePlan,
     /// The process that made the node's namespaces.
     maker: Option<i32>,
     agent: Option<Process>,
@@ -63,6 +65,14 @@ struct PodState {
     pod: Pod,
     holder: Option<Process>,
     running_since: Option<Instant>,
+    /// Whether it is shown: one that takes the place of another is, once it has its network.
+    shown: bool,
+}
+
+impl PodState {
+    fn new(pod: Pod, shown: bool) -> Self {
+        Self { pod, holder: None, running_since: None, shown }
+    }
 }
 
 /// Something that went wrong before the sandbox was up, and where more can be read.
@@ -79,18 +89,16 @@ impl Shared {
         agents: Vec<AgentEndpoint>,
     ) -> Arc<Self> {
         let pods = nodes.iter().flat_map(|node| node.pods.iter().map(move |pod| (node, pod)));
-        let pods = pods.map(|(node, pod)| {
-            let state = PodState { pod: node.pod(pod), holder: None, running_since: None };
-            (pod.uid.clone(), state)
-        });
+        let pods = pods.map(|(node, pod)| (pod.uid.clone(), PodState::new(node.pod(pod), true)));
+        let nodes = nodes.iter().cloned();
         let state = State {
-            nodes: vec![NodeState::default(); nodes.len()],
+            nodes: nodes.map(|plan| NodeState { plan, maker: None, agent: None }).collect(),
             pods: pods.collect(),
-            ..State::default()
+            problems: Vec::new(),
+            up: false,
         };
         Arc::new(Self {
             directory: directory.to_owned(),
-            nodes: nodes.to_vec(),
             agents,
             state: Mutex::new(state),
             publishing: Mutex::new(()),
@@ -111,7 +119,8 @@ impl Shared {
                 self.take(node, event);
             }
         }
-        self.problem(node, None, format!("{} ended", self.nodes[node].name));
+        let what = format!("{} ended", self.plan(node).name);
+        self.problem(node, None, what);
         self.changed.notify_waiters();
     }
 
@@ -123,15 +132,20 @@ impl Shared {
             }
             Event::AgentEnded { status } => {
                 self.lock().nodes[node].agent = None;
-                if self.nodes[node].restart_agent_after.is_none() {
-                    let what =
-                        format!("the agent of {} ended with {status}", self.nodes[node].name);
-                    self.problem(node, Some(self.nodes[node].agent_log()), what);
+                let plan = self.plan(node);
+                if plan.restart_agent_after.is_none() {
+                    let what = format!("the agent of {} ended with {status}", plan.name);
+                    self.problem(node, Some(plan.agent_log()), what);
                 }
             }
             Event::PodHeld { uid, pid } => {
                 let process = self.outside(node, pid);
-                self.with_pod(&uid, |pod| pod.holder = process);
+                self.with_pod(&uid, |pod| (pod.holder, pod.shown) = (process, true));
+                self.publish_if_up();
+            }
+            Event::PodEnded { uid, status } => self.pod_ended(node, &uid, &status),
+            Event::PodReplaced { old, uid, pause_id, host } => {
+                self.replaced(node, &old, |pod| PodPlan { uid, host, pause_id, ..pod });
             }
             Event::ContainerStarted { uid, id } => self.started(node, &uid, id),
             Event::ContainerEnded { uid, status, .. } => self.ended(node, &uid, &status),
@@ -141,8 +155,8 @@ impl Shared {
     }
 
     fn started(&self, node: usize, uid: &str, id: String) {
-        let plan = self.nodes[node].pods.iter().find(|pod| pod.uid == uid);
-        let Some(plan) = plan else { return };
+        let plan = self.plan(node);
+        let Some(plan) = plan.pods.iter().find(|pod| pod.uid == uid) else { return };
         self.with_pod(uid, |pod| {
             pod.pod.containers = vec![plan.container(id)];
             pod.running_since = Some(Instant::now());
@@ -153,10 +167,40 @@ impl Shared {
     /// The pod keeps its last container: it is what a fault on it would be on.
     fn ended(&self, node: usize, uid: &str, status: &str) {
         self.with_pod(uid, |pod| pod.running_since = None);
-        if let Some(pod) = self.nodes[node].pods.iter().find(|pod| pod.uid == uid) {
+        let plan = self.plan(node);
+        if let Some(pod) = plan.pods.iter().find(|pod| pod.uid == uid) {
             let what = format!("the workload of pod {} ended: {status}", pod.name);
-            self.problem(node, Some(self.nodes[node].pod_log(pod)), what);
+            self.problem(node, Some(plan.pod_log(pod)), what);
         }
+    }
+
+    fn pod_ended(&self, node: usize, uid: &str, status: &str) {
+        let known = self.lock().pods.remove(uid);
+        if let Some(known) = known {
+            self.problem(node, None, format!("pod {} ended with {status}", known.pod.name));
+        }
+        self.publish_if_up();
+    }
+
+    /// Another pod takes the place of `old`, and will be shown when it has its network. Its names lead
+    /// to it at once.
+    fn replaced(&self, node: usize, old: &str, change: impl FnOnce(PodPlan) -> PodPlan) {
+        let mut state = self.lock();
+        let plan = &mut state.nodes[node].plan;
+        let Some(pod) = plan.pods.iter_mut().find(|pod| pod.uid == old) else { return };
+        *pod = change(pod.clone());
+        let pod = pod.clone();
+        let shown = plan.pod(&pod);
+        state.pods.insert(pod.uid, PodState::new(shown, false));
+        let plans: Vec<NodePlan> = state.nodes.iter().map(|node| node.plan.clone()).collect();
+        drop(state);
+        if let Err(error) = hosts::update(&self.directory, &plans) {
+            tracing::warn!(error = %chain(&error), "names of pods not written");
+        }
+    }
+
+    fn plan(&self, node: usize) -> NodePlan {
+        self.lock().nodes[node].plan.clone()
     }
 
     fn with_pod(&self, uid: &str, change: impl FnOnce(&mut PodState)) {
@@ -166,7 +210,7 @@ impl Shared {
     fn problem(&self, node: usize, log: Option<PathBuf>, what: String) {
         let mut state = self.lock();
         if !state.up {
-            let log = log.unwrap_or_else(|| self.nodes[node].node_log());
+            let log = log.unwrap_or_else(|| state.nodes[node].plan.node_log());
             state.problems.push(Problem { what, log });
         }
     }
@@ -202,8 +246,8 @@ impl Shared {
     pub(super) fn pods_not_running(&self) -> Vec<(usize, String)> {
         let state = self.lock();
         let mut waiting = Vec::new();
-        for (index, node) in self.nodes.iter().enumerate() {
-            for pod in &node.pods {
+        for (index, node) in state.nodes.iter().enumerate() {
+            for pod in &node.plan.pods {
                 let since = state.pods.get(&pod.uid).and_then(|pod| pod.running_since);
                 let settled =
                     |since: Instant| pod.command.is_none() || since.elapsed() >= SETTLED_AFTER;
@@ -218,8 +262,9 @@ impl Shared {
     /// The pods as they are now, in the order of the nodes.
     pub(super) fn pods(&self) -> Vec<Pod> {
         let state = self.lock();
-        let planned = self.nodes.iter().flat_map(|node| &node.pods);
-        planned.filter_map(|pod| Some(state.pods.get(&pod.uid)?.pod.clone())).collect()
+        let planned = state.nodes.iter().flat_map(|node| &node.plan.pods);
+        let known = planned.filter_map(|pod| state.pods.get(&pod.uid));
+        known.filter(|known| known.shown).map(|known| known.pod.clone()).collect()
     }
 
     pub(super) fn agents(&self) -> &[AgentEndpoint] {
@@ -233,22 +278,28 @@ impl Shared {
 
     /// The agent of a node; `None` while it does not run.
     pub(super) fn agent(&self, node: &str) -> Option<Process> {
-        let index = self.nodes.iter().position(|plan| plan.name == node)?;
-        self.lock().nodes[index].agent
+        self.lock().nodes.iter().find(|known| known.plan.name == node)?.agent
     }
 
     /// Every process that is known and still runs, in words.
     pub(super) fn still_running(&self) -> Vec<String> {
         let state = self.lock();
-        let agents = self.nodes.iter().zip(&state.nodes).filter_map(|(plan, node)| {
+        let agents = state.nodes.iter().filter_map(|node| {
             let agent = node.agent.filter(|agent| agent.is_alive())?;
-            Some(format!("the agent of {}, process {}", plan.name, agent.pid))
+            Some(format!("the agent of {}, process {}", node.plan.name, agent.pid))
         });
         let pods = state.pods.values().filter_map(|pod| {
             let holder = pod.holder.filter(|holder| holder.is_alive())?;
             Some(format!("pod {}, process {}", pod.pod.name, holder.pid))
         });
         agents.chain(pods).collect()
+    }
+
+    /// While it is being built, what there is of it is not of use yet.
+    fn publish_if_up(&self) {
+        if self.lock().up {
+            self.publish();
+        }
     }
 
     /// Writes the inventory anew. Others read it as a whole: it is replaced.

@@ -20,7 +20,7 @@ use super::{
     init,
     layout::{self, NodePlan},
     network::{Net, has_ipv6},
-    node, ready,
+    node, pods, ready,
     runtime_dir::{self, Base, RuntimeDir},
     state::Shared,
     sweep,
@@ -221,14 +221,8 @@ fn write_identities(directory: &Path, plans: &[NodePlan]) -> Result<Credentials,
 fn write_folders(plan: &NodePlan) -> Result<(), StepError> {
     runtime_dir::make(&plan.directory.join("state"))?;
     runtime_dir::make(&plan.pods_dir())?;
-    for pod in &plan.pods {
-        runtime_dir::make(&plan.pods_dir().join(pod.folder()))?;
-    }
     if let Some(pids) = plan.pids_dir() {
         runtime_dir::make(&pids)?;
-        for pod in &plan.pods {
-            runtime_dir::make(&pids.join(&pod.uid))?;
-        }
     }
-    Ok(())
+    plan.pods.iter().try_for_each(|pod| pods::make_folders(plan, pod))
 }
