@@ -23,7 +23,7 @@ use crate::{
     kernel::{
         KernelError,
         pidfd::PidFd,
-        process::{ProcessId, all_pids},
+        process::{ProcessId, all_pids, shares_pid_namespace},
     },
 };
 
@@ -225,10 +225,14 @@ fn agent_argument() -> String {
 /// Kills the helpers whose agent has ended, should one not have noticed, and waits for their end.
 /// For the start of an agent. Returns the faults that they were for.
 ///
+/// Those of an agent in a pid namespace below this one, as on a node that is itself a container, are
+/// left alone: which process is their agent cannot be told from here, and their leases end them.
+///
 /// # Errors
 /// As [`kill_left`].
 pub fn sweep() -> Result<Vec<FaultId>, KernelError> {
-    let orphans = find().into_iter().filter(|found| !found.agent.is_alive());
+    let own = find().into_iter().filter(|found| shares_pid_namespace(found.process.pid));
+    let orphans = own.filter(|found| !found.agent.is_alive());
     orphans.map(|found| kill(found).map(|()| found.fault)).collect()
 }
 
