@@ -13,7 +13,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use faultline_proto::{boottime::BootTime, fault::Observable};
@@ -202,7 +202,7 @@ fn usage(file: &File) -> Option<u64> {
 #[derive(Debug)]
 pub(super) struct Watch {
     shared: Arc<Shared>,
-    task: JoinHandle<Vec<Seen>>,
+    task: JoinHandle<(Vec<Seen>, Duration)>,
 }
 
 #[derive(Debug, Default)]
@@ -232,15 +232,16 @@ impl Watch {
         self.shared.gone.lock().unwrap_or_else(PoisonError::into_inner).push(spot);
     }
 
-    /// Ends it. Returns what was seen.
-    pub(super) fn seen(self) -> Vec<Seen> {
+    /// Ends it. Returns what was seen, and how long the watch was held up at most: where that is long,
+    /// this machine has no time for anybody.
+    pub(super) fn seen(self) -> (Vec<Seen>, Duration) {
         self.shared.stop.store(true, Ordering::SeqCst);
         self.task.join().unwrap_or_default()
     }
 }
 
-fn watch(mut sights: Vec<Sight>, shared: &Shared) -> Vec<Seen> {
-    let mut acting = Vec::new();
+fn watch(mut sights: Vec<Sight>, shared: &Shared) -> (Vec<Seen>, Duration) {
+    let (mut acting, mut held_up) = (Vec::new(), Duration::ZERO);
     while !shared.stop.load(Ordering::SeqCst) {
         let gone = shared.gone.lock().unwrap_or_else(PoisonError::into_inner).clone();
         sights.retain(|sight| {
@@ -251,8 +252,10 @@ fn watch(mut sights: Vec<Sight>, shared: &Shared) -> Vec<Seen> {
         });
         acting = sights.iter_mut().map(Sight::look).collect();
         shared.acts.store(acting.contains(&true), Ordering::SeqCst);
+        let before = Instant::now();
         thread::sleep(STEP);
+        held_up = held_up.max(before.elapsed().saturating_sub(STEP));
     }
     let each = sights.into_iter().zip(acting);
-    each.filter_map(|(sight, acts)| sight.seen(acts)).collect()
+    (each.filter_map(|(sight, acts)| sight.seen(acts)).collect(), held_up)
 }

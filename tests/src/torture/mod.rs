@@ -26,6 +26,8 @@ mod verdict;
 
 use std::{
     collections::BTreeMap,
+    fs,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -45,6 +47,7 @@ use self::{
     round::Outcome,
     tally::Tally,
 };
+use crate::sandbox::control_groups;
 
 /// How soon a killed agent is started again.
 const RESTART_AFTER: Duration = Duration::from_millis(300);
@@ -81,6 +84,8 @@ impl Default for Options {
 pub async fn run(entered: &Entered, options: Options) -> anyhow::Result<bool> {
     let nodes = options.pairs * u32::try_from(NODES)?;
     let sandbox = Arc::new(Sandbox::up(entered, &spec(nodes), None).await?);
+    let groups = control_groups(sandbox.id());
+    groups.iter().for_each(|group| weigh(group, nodes));
     let start = Instant::now();
     let (result, tally) = play_all(&sandbox, &options).await;
     let mut tally = Arc::into_inner(tally).and_then(|t| t.into_inner().ok()).unwrap_or_default();
@@ -96,6 +101,19 @@ pub async fn run(entered: &Entered, options: Options) -> anyhow::Result<bool> {
         bail!("{} rounds of {asked} were played", tally.rounds());
     }
     Ok(tally.failures() == 0)
+}
+
+/// Gives a control group the weight of so many processes as it has nodes: otherwise a sandbox weighs as
+/// much as one thread of this program, and nobody in it has time when there are many.
+fn weigh(group: &Path, nodes: u32) {
+    for (file, weight) in [("cpu.shares", 1024), ("cpu.weight", 100)] {
+        let file = group.join(file);
+        if file.exists()
+            && let Err(error) = fs::write(&file, (weight * nodes).to_string())
+        {
+            eprintln!("{}: {error}", file.display());
+        }
+    }
 }
 
 async fn play_all(

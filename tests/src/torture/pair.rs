@@ -28,7 +28,7 @@ use super::{
 };
 
 /// How long an agent may take until it answers.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
+const ANSWER_MAX: Duration = Duration::from_secs(15);
 /// How long new nodes may take until nothing changes by itself any more.
 const CALM_MAX: Duration = Duration::from_secs(20);
 /// The uid of a pod that there is not.

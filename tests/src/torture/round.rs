@@ -82,7 +82,7 @@ pub(super) async fn play(pair: &Pair, before: &mut [Dump], plan: Plan) -> anyhow
     });
     let (fleet, back) = (pair.connect().await?, now());
     problems.extend(attack::aftermath(pair, &fleet, &struck, &plan).await?);
-    let seen = watch.seen();
+    let (seen, held_up) = watch.seen();
     let said = hear(&fleet, &plan, &heard.known, &mut limits).await;
     let case = Case {
         plan: &plan,
@@ -91,6 +91,7 @@ pub(super) async fn play(pair: &Pair, before: &mut [Dump], plan: Plan) -> anyhow
         struck: &struck,
         died,
         back,
+        held_up,
         said: &said,
     };
     let (late, untimely) = verdict::judge(&case, &seen);

@@ -23,7 +23,7 @@ use super::{
 };
 
 /// How long after everything is back the nodes may take to be as they were.
-const CLEAN_MAX: Duration = Duration::from_secs(4);
+const CLEAN_MAX: Duration = Duration::from_secs(8);
 /// How long agents, pods and containers may take to be back: each waits up to 5 s before it starts.
 const BACK_MAX: Duration = Duration::from_secs(25);
 /// How long a fault that is only prepared may live.

@@ -35,6 +35,8 @@ pub(super) struct Case<'a> {
     pub(super) died: bool,
     /// When the agents answered again.
     pub(super) back: BootTime,
+    /// How long the watch was held up: so long others may have been held up too.
+    pub(super) held_up: Duration,
     /// What the agents say of the faults, for a person.
     pub(super) said: &'a [String],
 }
@@ -63,15 +65,15 @@ pub(super) fn judge(case: &Case<'_>, seen: &[Seen]) -> (Vec<Figure>, Vec<String>
         let holder_died = case.plan.action.kills_holders()
             || case.died && case.plan.step.is_some_and(|step| step.is_of_helper());
         let latest = if by_holder && holder_died { limit.max(case.back) } else { limit };
-        if seen.last.since(latest) > max {
+        if seen.last.since(latest) > max + case.held_up {
             let late = signed_us(seen.last, latest);
             problems.push(case.tell(seen, &format!("over {late} us after its lease")));
         }
-        if !case.ends_by_itself(seen, ended_by, limit) {
+        if !case.ends_by_itself(seen, causes[0].0, ended_by, limit) {
             continue;
         }
         figures.push(((seen.by, ended_by), signed_us(seen.last, limit)));
-        if let Some(over) = seen.over.filter(|over| limit.since(*over) > EARLY_MAX) {
+        if let Some(over) = seen.over.filter(|over| limit.since(*over) > EARLY_MAX + case.held_up) {
             let early = -signed_us(over, limit);
             problems.push(case.tell(seen, &format!("over {early} us before its lease")));
         }
@@ -94,11 +96,19 @@ impl Case<'_> {
         faults.filter_map(acts).filter(|(index, _)| self.limits[*index].is_some()).collect()
     }
 
-    /// Whether exactly one fault was near, all that was answered about it is known, and nothing but
-    /// its lease or its deadline could end its effect.
-    fn ends_by_itself(&self, seen: &Seen, ended_by: EndedBy, limit: BootTime) -> bool {
+    /// Whether exactly one fault was near that is on the same (the pod's network, or its container), all
+    /// that was answered about it is known, and nothing but its lease or its deadline could end its effect.
+    fn ends_by_itself(
+        &self,
+        seen: &Seen,
+        cause: usize,
+        ended_by: EndedBy,
+        limit: BootTime,
+    ) -> bool {
+        let scope = self.plan.faults[cause].scope;
         let near = self.plan.faults.iter().zip(self.known);
-        let mut near = near.filter(|(drawn, known)| known.committing && is_near(drawn, seen));
+        let near = near.filter(|(drawn, known)| known.committing && is_near(drawn, seen));
+        let mut near = near.filter(|(drawn, _)| drawn.scope == scope);
         let (Some((_, known)), None) = (near.next(), near.next()) else { return false };
         let is_exact = known.open == 0 && known.lease_end.is_some() && !known.amended;
         let before_strike = limit < self.struck.began;
@@ -113,13 +123,15 @@ impl Case<'_> {
         let over = over.map_or_else(|| "not".to_owned(), ms);
         let mut text = format!(
             "an effect on {by:?} of node {} pod {} was {what}\n    watched: {watched}; in ms from \
-             the strike: seen from {} to {}, over {over}, strike complete {}, agents back {}",
+             the strike: seen from {} to {}, over {over}, strike complete {}, agents back \
+             {}, held up {:?}",
             spot.node,
             spot.pod,
             ms(*first),
             ms(*last),
             ms(self.struck.at),
             ms(self.back),
+            self.held_up,
         );
         for ((drawn, known), limit) in self.plan.faults.iter().zip(self.known).zip(self.limits) {
             let limit = limit.map_or_else(|| "none".to_owned(), ms);
