@@ -190,13 +190,13 @@ async fn strike_node(
         }
         // It may die before it answers.
         Action::Failpoint if rng.chance(50) => drop(revert(scene).await),
-        Action::Failpoint => {}
         Action::TearJournal => {
             end_agent(node, Signal::SIGKILL).await?;
             struck.torn.extend(tear(node, rng)?.map(|path| (position, path)));
         }
-        // Not of a node.
-        Action::KillController
+        // Where the step is reached without help; and what is not of a node.
+        Action::Failpoint
+        | Action::KillController
         | Action::StopController
         | Action::KillBoth
         | Action::Revert

@@ -22,6 +22,7 @@ mod round;
 mod script;
 mod settle;
 mod tally;
+mod traffic;
 mod verdict;
 
 use std::{
@@ -84,8 +85,9 @@ impl Default for Options {
 pub async fn run(entered: &Entered, options: Options) -> anyhow::Result<bool> {
     let nodes = options.pairs * u32::try_from(NODES)?;
     let sandbox = Arc::new(Sandbox::up(entered, &spec(nodes), None).await?);
-    let groups = control_groups(sandbox.id());
-    groups.iter().for_each(|group| weigh(group, nodes));
+    for group in control_groups(sandbox.id()) {
+        weigh(&group, nodes);
+    }
     let start = Instant::now();
     let (result, tally) = play_all(&sandbox, &options).await;
     let mut tally = Arc::into_inner(tally).and_then(|t| t.into_inner().ok()).unwrap_or_default();
@@ -195,7 +197,7 @@ impl Lane {
     fn count(&self, outcome: &Outcome) {
         let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         tally.add(outcome);
-        if tally.rounds() % PROGRESS_EVERY == 0 {
+        if tally.rounds().is_multiple_of(PROGRESS_EVERY) {
             println!("{} rounds, {} failed", tally.rounds(), tally.failures());
         }
     }

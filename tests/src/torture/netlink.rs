@@ -168,11 +168,17 @@ fn line(message: &[u8], table: &Table) -> String {
         let bare = value.strip_suffix(&[0]).unwrap_or(value);
         let is_name = bare.len() > 1 && bare.iter().all(u8::is_ascii_graphic);
         let shown = if is_name { String::from_utf8_lossy(bare).into() } else { hex(value) };
-        text.push_str(&format!(" {kind}={shown}"));
+        text += &[" ", &kind.to_string(), "=", &shown].concat();
     }
     text
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 15] {
+            text.push(char::from_digit(digit.into(), 16).unwrap_or('?'));
+        }
+    }
+    text
 }

@@ -3,10 +3,9 @@
 use std::{
     fs,
     io::Write as _,
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use super::{
@@ -14,7 +13,7 @@ use super::{
     dump::{self, Dump, Place, processes_below},
     plant::{self, ECHO_PORT},
 };
-use crate::{observer::in_net_ns_of, sandbox::control_groups};
+use crate::sandbox::control_groups;
 use anyhow::{Context as _, bail};
 use faultline::{
     place::{AgentEndpoint, Pod},
@@ -30,10 +29,6 @@ use nix::{
     unistd::Pid,
 };
 
-/// How long a datagram or a connection may take between two pods.
-const ECHO_MAX: Duration = Duration::from_millis(500);
-/// The built-in workload's port for TCP.
-const WORKLOAD_PORT: u16 = 7000;
 /// What a sandbox starts an agent as.
 const AGENT_ROLE: &str = "__faultline-agent";
 /// What a control group's usage of memory is called, by version.
@@ -285,44 +280,6 @@ impl Node {
         let files = self.journal().into_iter().chain(groups);
         files.map(|path| format!("+ {}", path.display())).collect()
     }
-
-    /// What does not come through between the pods, each as one sentence.
-    pub(super) fn traffic(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        for from in 0..PODS {
-            let Some(holder) = self.holder(from) else {
-                problems.push(format!("{} is not there", self.pods[from]));
-                continue;
-            };
-            let targets = (0..PODS).filter(|to| *to != from);
-            let targets: Vec<_> = targets.filter_map(|to| Some((to, self.echo(to)?))).collect();
-            let said = in_net_ns_of(holder, || targets.iter().filter_map(cannot_reach).collect());
-            let said: Vec<String> = said;
-            problems.extend(said.iter().map(|what| format!("{}: {what}", self.pods[from])));
-        }
-        problems
-    }
-}
-
-/// Why a pod cannot be reached from here; `None` if it can.
-fn cannot_reach((position, echo): &(usize, SocketAddr)) -> Option<String> {
-    if let Err(error) = echoes(*echo) {
-        return Some(format!("UDP to {echo}: {error}"));
-    }
-    // The planted pod runs another program than the built-in echo.
-    let workload = SocketAddr::new(echo.ip(), WORKLOAD_PORT);
-    let tcp = || std::net::TcpStream::connect_timeout(&workload, ECHO_MAX).err();
-    let error = (*position != PLANTED).then(tcp).flatten()?;
-    Some(format!("TCP to {workload}: {error}"))
-}
-
-/// Whether a datagram comes back.
-fn echoes(to: SocketAddr) -> std::io::Result<()> {
-    let socket = UdpSocket::bind("0.0.0.0:0")?;
-    socket.set_read_timeout(Some(ECHO_MAX))?;
-    socket.connect(to)?;
-    socket.send(b"ping")?;
-    socket.recv(&mut [0; 8]).map(drop)
 }
 
 fn command(pid: i32) -> String {

@@ -25,6 +25,7 @@ use super::{
     measure::{Sight, Watch},
     node::Node,
     script::{Order, Run, Script},
+    traffic,
 };
 
 /// How long an agent may take until it answers.
@@ -92,7 +93,7 @@ impl Pair {
     /// What does not come through between the pods of each node.
     pub(super) async fn traffic(&self) -> anyhow::Result<Vec<String>> {
         let nodes = self.nodes.clone();
-        Ok(spawn_blocking(move || nodes.iter().flat_map(Node::traffic).collect()).await?)
+        Ok(spawn_blocking(move || nodes.iter().flat_map(traffic::between_pods).collect()).await?)
     }
 
     /// The nodes as they are when they have stopped changing by themselves.

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use faultline_agent::failpoint::Step;
 use faultline_proto::{
     boottime::BootTime,
-    fault::{EndedBy, Observable},
+    fault::{EndedBy, Fault, Observable},
 };
 
 use super::{
@@ -63,7 +64,7 @@ pub(super) fn judge(case: &Case<'_>, seen: &[Seen]) -> (Vec<Figure>, Vec<String>
         };
         // What only the agent could end, with its holder killed, ends when it is back.
         let holder_died = case.plan.action.kills_holders()
-            || case.died && case.plan.step.is_some_and(|step| step.is_of_helper());
+            || case.died && case.plan.step.is_some_and(Step::is_of_helper);
         let latest = if by_holder && holder_died { limit.max(case.back) } else { limit };
         if seen.last.since(latest) > max + case.held_up {
             let late = signed_us(seen.last, latest);
@@ -89,7 +90,7 @@ impl Case<'_> {
             // A fault that was changed may be of the one or of the other effect.
             let amended = drawn.amend.iter().map(|(_, fault)| fault);
             let effects = std::iter::once(&drawn.fault).chain(amended);
-            let mut effects = effects.filter_map(|fault| fault.lasting_effect());
+            let mut effects = effects.filter_map(Fault::lasting_effect);
             let effect = effects.find(|effect| effect.seen_by == seen.by)?;
             is_near(drawn, seen).then_some((index, effect.ended_by))
         };
@@ -121,26 +122,27 @@ impl Case<'_> {
         let Seen { spot, by, first, last, over, what: watched } = seen;
         let ms = |time: BootTime| format!("{:.1}", millis(signed_us(time, self.struck.began)));
         let over = over.map_or_else(|| "not".to_owned(), ms);
-        let mut text = format!(
-            "an effect on {by:?} of node {} pod {} was {what}\n    watched: {watched}; in ms from \
-             the strike: seen from {} to {}, over {over}, strike complete {}, agents back \
-             {}, held up {:?}",
-            spot.node,
-            spot.pod,
-            ms(*first),
-            ms(*last),
-            ms(self.struck.at),
-            ms(self.back),
-            self.held_up,
-        );
+        let mut lines = vec![
+            format!(
+                "an effect on {by:?} of node {} pod {} was {what}; watched: {watched}",
+                spot.node, spot.pod
+            ),
+            format!(
+                "in ms from the strike: seen from {} to {}, over {over}, strike complete {}, agents \
+                 back {}; held up {:?}",
+                ms(*first),
+                ms(*last),
+                ms(self.struck.at),
+                ms(self.back),
+                self.held_up
+            ),
+        ];
         for ((drawn, known), limit) in self.plan.faults.iter().zip(self.known).zip(self.limits) {
             let limit = limit.map_or_else(|| "none".to_owned(), ms);
-            text.push_str(&format!("\n    {}: limit {limit}, {known:?}", drawn.id));
+            lines.push(format!("{}: limit {limit}, {known:?}", drawn.id));
         }
-        for status in self.said {
-            text.push_str(&format!("\n    said: {status}"));
-        }
-        text
+        lines.extend(self.said.iter().map(|status| format!("said: {status}")));
+        lines.join("\n    ")
     }
 }
 
