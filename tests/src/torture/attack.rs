@@ -48,6 +48,21 @@ pub(super) struct Struck {
     torn: Vec<(usize, PathBuf)>,
 }
 
+impl Struck {
+    /// Nothing has been done yet.
+    pub(super) fn begin(at: BootTime) -> Self {
+        Self {
+            began: at,
+            at,
+            problems: Vec::new(),
+            resume: Vec::new(),
+            may_refuse: false,
+            deleted: Vec::new(),
+            torn: Vec::new(),
+        }
+    }
+}
+
 /// Who acts on whom.
 pub(super) struct Scene<'a> {
     /// The nodes.
@@ -64,15 +79,7 @@ pub(super) struct Scene<'a> {
 pub(super) async fn strike(scene: &Scene<'_>, orders: &mut Orders) -> anyhow::Result<Struck> {
     let plan = scene.plan;
     let mut rng = plan.rng.clone();
-    let mut struck = Struck {
-        began: now(),
-        at: now(),
-        problems: Vec::new(),
-        resume: Vec::new(),
-        may_refuse: false,
-        deleted: Vec::new(),
-        torn: Vec::new(),
-    };
+    let mut struck = Struck::begin(now());
     match plan.action {
         Action::KillController => orders.kill(),
         Action::StopController => orders.signal(Signal::SIGSTOP),

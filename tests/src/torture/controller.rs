@@ -14,6 +14,7 @@ use anyhow::Context as _;
 use faultline::agents::{ANSWER_MAX, AgentError, ByNode, Fleet};
 use faultline_proto::{boottime::BootTime, limits::RENEWALS_PER_LEASE, pb, status::State};
 use tokio::time::sleep;
+use tonic::Code;
 
 use super::{
     measure::now,
@@ -144,16 +145,20 @@ impl Carrier<'_> {
         }
     }
 
-    /// Changes what a fault does. An agent that cannot do that for its kind says so.
+    /// Changes what a fault does. Leases stay as they are, and an effect that may have changed is not
+    /// measured but for its latest end.
     async fn amend(&self, order: &Order) {
         let Some((after, fault)) = &order.amend else { return };
         sleep(*after).await;
         let fault_id = order.id.to_string();
         self.note(&fault_id, |known| known.amended = true);
-        let amendment = pb::Amendment { fault_id, fault: Some(fault.clone().into()) };
-        // Whether it took place does not matter: leases stay as they are, and an effect that has
-        // changed is not measured but for its latest end.
-        drop(self.fleet.amend(&[(order.node.clone(), vec![amendment])].into()).await);
+        let amendment =
+            pb::Amendment { fault_id: fault_id.clone(), fault: Some(fault.clone().into()) };
+        let answers = self.fleet.amend(&[(order.node.clone(), vec![amendment])].into()).await;
+        for error in answers.into_values().filter_map(Result::err) {
+            let why = format!("amend: {}", why_not_amended(&error));
+            self.note(&fault_id, |known| known.not_amended = Some(why));
+        }
     }
 
     fn answered(&self, ids: &[String], statuses: &[pb::InjectionStatus]) {
@@ -212,6 +217,16 @@ fn injection(order: &Order, deadline: BootTime) -> pb::Injection {
 
 fn is_refusal(error: &AgentError) -> bool {
     matches!(error, AgentError::Refused { .. })
+}
+
+/// As [`reason`]; an agent that cannot amend at all gives none.
+fn why_not_amended(error: &AgentError) -> String {
+    match error {
+        AgentError::Refused { status, .. } if status.code() == Code::Unimplemented => {
+            "unimplemented".into()
+        }
+        other => reason(other),
+    }
 }
 
 /// One line, at once: it is known even if this process is killed right after.

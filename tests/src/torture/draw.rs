@@ -176,3 +176,47 @@ fn sample(rng: &mut Rng, info: &KindInfo, around: &Around<'_>) -> anyhow::Result
     let fault = pb::Fault { kind: Some(wire) };
     Fault::try_from(fault.clone()).with_context(|| format!("{fault:?}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn addresses() -> Vec<Vec<Vec<IpAddr>>> {
+        let address = |node, pod| vec![IpAddr::from([10, 244, node, pod])];
+        (1..=2).map(|node| (2..5).map(|pod| address(node, pod)).collect()).collect()
+    }
+
+    fn text(seed: u64, number: u64) -> String {
+        format!("{:?}", Plan::draw(seed, number, &addresses()).expect("a plan"))
+    }
+
+    #[test]
+    fn a_round_is_the_same_whenever_it_is_drawn() {
+        let all: Vec<String> = (0..50).map(|number| text(7, number)).collect();
+        assert_eq!(text(7, 49), all[49], "without the rounds before it");
+        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), 50, "each is another");
+        assert_ne!(text(8, 49), all[49], "of another seed");
+    }
+
+    #[test]
+    fn every_kind_action_and_step_has_its_turn() {
+        let (mut kinds, mut actions, mut steps) =
+            (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let (mut spoiled, mut spread) = (0, 0);
+        for number in 0..2_000 {
+            let plan = Plan::draw(1, number, &addresses()).expect("a plan");
+            kinds.extend(plan.faults.iter().map(|fault| fault.kind));
+            steps.extend(plan.step.map(|step| step.name));
+            actions.insert(plan.action);
+            spoiled += u32::from(plan.spoiled_on.is_some());
+            let nodes: BTreeSet<usize> = plan.faults.iter().map(|f| f.spot.node).collect();
+            spread += u32::from(plan.together && nodes.len() > 1);
+        }
+        assert_eq!(kinds.len(), KINDS.len());
+        assert_eq!(steps.len(), STEPS.len());
+        assert!(Action::ALL.iter().all(|action| actions.contains(action)));
+        assert!(spoiled > 20 && spread > 100, "{spoiled} {spread}");
+    }
+}

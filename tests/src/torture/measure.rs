@@ -259,3 +259,27 @@ fn watch(mut sights: Vec<Sight>, shared: &Shared) -> (Vec<Seen>, Duration) {
     let each = sights.into_iter().zip(acting);
     (each.filter_map(|(sight, acts)| sight.seen(acts)).collect(), held_up)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> BootTime {
+        BootTime::from_nanos(ms * 1_000_000)
+    }
+
+    fn history(came_back: &[bool], acts: bool) -> [Option<BootTime>; 3] {
+        let sent: Vec<_> = (0..).map(at).zip(came_back.iter().copied()).collect();
+        let History { first, last, over } = losses(&sent, acts);
+        [first, last, over]
+    }
+
+    #[test]
+    fn what_is_lost_is_told_from_what_is_on_its_way() {
+        let (back, lost) = (true, false);
+        assert_eq!(history(&[back, back, lost], false), [None, None, None], "on its way");
+        let outage = [back, lost, lost, back, lost];
+        assert_eq!(history(&outage, false), [Some(at(1)), Some(at(2)), Some(at(3))]);
+        assert_eq!(history(&outage, true), [Some(at(1)), Some(at(4)), None], "cut again");
+    }
+}

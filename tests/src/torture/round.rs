@@ -97,7 +97,8 @@ pub(super) async fn play(pair: &Pair, before: &mut [Dump], plan: Plan) -> anyhow
     let (late, untimely) = verdict::judge(&case, &seen);
     problems.extend(untimely);
     problems.extend(settle::settle(pair, &fleet, before, &plan, &struck).await?);
-    let refused: Vec<String> = heard.known.iter().filter_map(|k| k.refused.clone()).collect();
+    let words = heard.known.iter().flat_map(|k| [&k.refused, &k.not_amended]);
+    let refused: Vec<String> = words.flatten().cloned().collect();
     problems.extend(unexpected(&refused, &struck));
     // What could not be removed from a disk that cannot be written to is removed later.
     problems.extend(heard.problems.into_iter().filter(|_| plan.action != Action::ReadOnlyDisk));
@@ -190,7 +191,12 @@ async fn hear(
 
 fn unexpected(refused: &[String], struck: &Struck) -> Vec<String> {
     let expected = |why: &str| matches!(why, "halted" | "journal" | "stuck") && struck.may_refuse;
-    let words = refused.iter().filter(|why| UNEXPECTED.contains(&why.as_str()) && !expected(why));
+    // `commit: halted` and `amend: halted` are of one word.
+    let word = |why: &String| why.rsplit(' ').next().unwrap_or_default().to_owned();
+    let words = refused.iter().filter(|why| {
+        let word = word(why);
+        UNEXPECTED.contains(&word.as_str()) && !expected(&word)
+    });
     words.map(|why| format!("refused: {why}")).collect()
 }
 

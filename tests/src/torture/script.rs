@@ -72,6 +72,8 @@ pub(super) struct Known {
     pub(super) amended: bool,
     /// Why it was not injected, if the agent said so.
     pub(super) refused: Option<String>,
+    /// Why it was not changed, if the agent said so.
+    pub(super) not_amended: Option<String>,
 }
 
 /// A line of the controller.

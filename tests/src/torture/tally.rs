@@ -85,7 +85,7 @@ impl Tally {
         }
         println!();
         for (why, times) in &self.refused {
-            println!("not injected: {times:6} times: {why}");
+            println!("not done: {times:6} times: {why}");
         }
         println!("\neffect ended - lease ended, in ms (negative: before)");
         for ((seen_by, ended_by), values) in &mut self.late_us {

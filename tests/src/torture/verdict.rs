@@ -163,3 +163,51 @@ pub(super) fn millis(micros: i64) -> f64 {
     // Hours of microseconds fit.
     f64::from(i32::try_from(micros).unwrap_or(i32::MAX)) / 1e3
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::torture::{action::Action, draw::Spot};
+
+    /// In milliseconds: the lease ends, the effect is seen last, and it is seen to be over.
+    fn problems(action: Action, [limit, last, over]: [u64; 3]) -> Vec<String> {
+        let at = |ms: u64| BootTime::from_nanos(ms * 1_000_000);
+        let addresses = vec![vec![Vec::new(); PODS]; 2];
+        let plans = (0..).filter_map(|number| Plan::draw(1, number, &addresses).ok());
+        let mut plans = plans.filter(|plan| plan.faults.len() == 1);
+        let by_kernel = |plan: &Plan| {
+            let effect = plan.faults[0].fault.lasting_effect();
+            effect.is_some_and(|effect| effect.ended_by == EndedBy::Kernel)
+        };
+        let mut plan = plans.find(by_kernel).expect("a plan");
+        plan.action = action;
+        plan.faults[0].amend = None;
+        let lease_end = Some(at(limit));
+        let known = Known { committing: true, lease_end, ..Known::default() };
+        let case = Case {
+            plan: &plan,
+            known: &[known],
+            limits: &[lease_end],
+            struck: &Struck::begin(at(0)),
+            died: false,
+            back: at(0),
+            held_up: Duration::ZERO,
+            said: &[],
+        };
+        let spot: Spot = plan.faults[0].spot;
+        let (by, what) = (Observable::Traffic, String::new());
+        let seen = Seen { spot, by, first: at(1), last: at(last), over: Some(at(over)), what };
+        judge(&case, &[seen]).1
+    }
+
+    #[test]
+    fn an_effect_may_end_neither_late_nor_early() {
+        assert_eq!(problems(Action::KillController, [1000, 1050, 1054]), Vec::<String>::new());
+        assert!(
+            problems(Action::KillController, [1000, 1101, 1105])[0].contains("after its lease")
+        );
+        assert!(problems(Action::KillController, [1000, 890, 894])[0].contains("before its lease"));
+        let reverted = problems(Action::Revert, [1000, 890, 894]);
+        assert_eq!(reverted, Vec::<String>::new(), "it was asked for");
+    }
+}
