@@ -156,7 +156,7 @@ impl fmt::Display for Plan {
 fn fault(rng: &mut Rng, node: usize, addresses: &[IpAddr]) -> anyhow::Result<Drawn> {
     let info = rng.pick(KINDS);
     let pod = rng.index(PODS);
-    let process = if pod == PLANTED { "sleep" } else { "torture" };
+    let process = if pod == PLANTED { "sleep" } else { "echo" };
     let is_shared = pod == PLANTED;
     let around = Around { addresses, port: ECHO_PORT, process, is_shared };
     let fault = sample(rng, info, &around)?;
