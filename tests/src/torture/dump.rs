@@ -19,10 +19,12 @@ use crate::observer::in_net_ns_of;
 const CONTAINER_ID_LEN: usize = 64;
 /// What prints the rules of a network namespace.
 const RULES: &[(&str, &[&str])] = &[("nft", &["-j", "list", "ruleset"]), ("iptables-save", &[])];
-/// What is printed for a person, of a network that is not as it was.
+/// What is printed for a person, of a network that is not as it should be.
 const SHOWN: &[(&str, &[&str])] = &[
     ("nft", &["list", "ruleset"]),
+    ("ip", &["-s", "link"]),
     ("ip", &["address"]),
+    ("ip", &["-s", "neigh"]),
     ("ip", &["route", "show", "table", "all"]),
     ("tc", &["qdisc"]),
 ];

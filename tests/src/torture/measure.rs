@@ -127,8 +127,9 @@ impl Sight {
         Self { spot, sense, history: History::default() }
     }
 
-    /// Looks once. Returns whether the effect is there now.
-    fn look(&mut self) -> bool {
+    /// Looks once. Returns whether the effect is there now. Whoever answers may have been held up as
+    /// long as this watch was.
+    fn look(&mut self, held_up: Duration) -> bool {
         // Before it is looked at: a thread that is held up must not make an effect last longer.
         let at = now();
         match &mut self.sense {
@@ -146,7 +147,7 @@ impl Sight {
                 sent.push((now(), false));
                 // A cut answers with an error here or there; what counts is what comes back.
                 drop(socket.send(&number.to_be_bytes()));
-                at.since(*heard) > SILENCE_MAX
+                at.since(*heard) > SILENCE_MAX + held_up
             }
             Sense::Processes { pids } => {
                 let acts = pids.iter().any(|pid| state(*pid) == Some('T'));
@@ -250,7 +251,7 @@ fn watch(mut sights: Vec<Sight>, shared: &Shared) -> (Vec<Seen>, Duration) {
                 _ => *gone == sight.spot,
             })
         });
-        acting = sights.iter_mut().map(Sight::look).collect();
+        acting = sights.iter_mut().map(|sight| sight.look(held_up)).collect();
         shared.acts.store(acting.contains(&true), Ordering::SeqCst);
         let before = Instant::now();
         thread::sleep(STEP);

@@ -256,15 +256,12 @@ impl Node {
         Ok(Dump::take(&place, last)?)
     }
 
-    /// The networks that differences are about, for a person.
-    pub(super) fn show(&self, differences: &[String]) -> Vec<String> {
+    /// Its networks that `is_meant` says yes to by their names, for a person.
+    pub(super) fn show(&self, is_meant: impl Fn(&str) -> bool) -> Vec<String> {
         let pods =
             self.pods.iter().enumerate().filter_map(|(p, name)| Some((name, self.holder(p)?)));
-        let networks = pods.chain([(&self.name, self.init)]);
-        networks
-            .filter(|(name, _)| differences.iter().any(|line| line.contains(&format!(" {name}:"))))
-            .map(|(name, pid)| dump::show_network(name, pid))
-            .collect()
+        let networks = pods.chain([(&self.name, self.init)]).filter(|(name, _)| is_meant(name));
+        networks.map(|(name, pid)| dump::show_network(name, pid)).collect()
     }
 
     /// The name of a pod.

@@ -2,7 +2,7 @@
 //! it was before.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -75,6 +75,8 @@ pub(super) async fn play(pair: &Pair, before: &mut [Dump], plan: Plan) -> anyhow
     let struck = attack::strike(&scene, &mut orders).await?;
     let mut problems = struck.problems.clone();
     let (heard, mut limits) = leases_end(&plan, &struck, &mut orders, &watch).await;
+    // While it is so: what is wrong may be over by the time it is told.
+    let shown = if watch.acts() { show(pair, &plan) } else { Vec::new() };
     let died = plan.step.is_some_and(|step| {
         // All of them: also where the first has died.
         let disarm = |position: &usize| pair.nodes[*position].disarm(step);
@@ -95,7 +97,9 @@ pub(super) async fn play(pair: &Pair, before: &mut [Dump], plan: Plan) -> anyhow
         said: &said,
     };
     let (late, untimely) = verdict::judge(&case, &seen);
-    problems.extend(untimely);
+    if !untimely.is_empty() {
+        problems.extend(untimely.into_iter().chain(shown));
+    }
     problems.extend(settle::settle(pair, &fleet, before, &plan, &struck).await?);
     let words = heard.known.iter().flat_map(|k| [&k.refused, &k.not_amended]);
     let refused: Vec<String> = words.flatten().cloned().collect();
@@ -141,6 +145,12 @@ async fn leases_end(
         wait_until_over(&limits, watch).await;
     }
     (heard, limits)
+}
+
+/// The networks of the nodes that faults are on, for a person.
+fn show(pair: &Pair, plan: &Plan) -> Vec<String> {
+    let nodes: BTreeSet<usize> = plan.spots().iter().map(|spot| spot.node).collect();
+    nodes.into_iter().flat_map(|node| pair.nodes[node].show(|_any| true)).collect()
 }
 
 async fn wait_until_over(limits: &[Option<BootTime>], watch: &Watch) {

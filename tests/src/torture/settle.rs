@@ -73,7 +73,8 @@ pub(super) async fn settle(
             return Ok(left);
         }
         if start.elapsed() > CLEAN_MAX {
-            let shown = pair.nodes.iter().flat_map(|node| node.show(&left)).collect::<Vec<_>>();
+            let about = |name: &str| left.iter().any(|line| line.contains(&format!(" {name}:")));
+            let shown: Vec<String> = pair.nodes.iter().flat_map(|node| node.show(about)).collect();
             left.extend(shown);
             return Ok(left);
         }
