@@ -153,10 +153,10 @@ async fn strike_node(
         }
         Action::KillHelpers => kill_all(&node.helpers()),
         Action::KillAgentAndHelpers => {
-            let helpers = node.helpers();
+            let (helpers, agent) = (node.helpers(), node.agent());
             node.signal_agent(Signal::SIGKILL);
             kill_all(&helpers);
-            wait_for_end(node).await?;
+            wait_for_end(node, agent).await?;
             kill_all(&node.helpers());
         }
         Action::CutLink => {
@@ -215,13 +215,15 @@ async fn strike_node(
 
 /// Ends the agent, and waits until it has ended.
 async fn end_agent(node: &Node, signal: Signal) -> anyhow::Result<()> {
+    let agent = node.agent();
     node.signal_agent(signal);
-    wait_for_end(node).await
+    wait_for_end(node, agent).await
 }
 
-async fn wait_for_end(node: &Node) -> anyhow::Result<()> {
+/// Waits until this agent has ended: there may be the next one already.
+async fn wait_for_end(node: &Node, agent: Option<i32>) -> anyhow::Result<()> {
     let start = Instant::now();
-    while node.agent().is_some() {
+    while agent.is_some() && node.agent() == agent {
         ensure!(start.elapsed() < AGENT_MAX, "the agent does not end");
         sleep(Duration::from_millis(1)).await;
     }
