@@ -1,28 +1,39 @@
-//! Named steps at which an agent can be made to die, for tests of what a death at exactly that step
-//! leaves. Nothing where [`VARIABLE`] is not set in the environment, as on every real node.
+//! Named steps at which an agent, or a helper of it, can be made to die, for tests of what a death at
+//! exactly that step leaves. Nothing where [`VARIABLE`] is not set in the environment, as on every
+//! real node: a helper, whose environment is empty, is only then told of it.
 //!
 //! A step is armed by a file of its name in the directory [`DIRECTORY`] below the state directory. The
-//! agent that reaches the step removes the file and aborts: once, so that the next start gets past it.
+//! process that reaches the step removes the file and aborts: once, so that the next gets past it.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsStr,
+    fs,
     path::{Path, PathBuf},
     process,
     sync::OnceLock,
 };
 
-/// The environment variable that has to be set, to whatever value.
+/// The environment variable that has to be set: for an agent to whatever value, for a helper to the
+/// directory of armed steps.
 pub const VARIABLE: &str = "FAULTLINE_FAILPOINTS";
 /// The directory of armed steps, below the state directory.
 pub const DIRECTORY: &str = "failpoints";
 
-/// A step of what an agent does.
+/// A step of what an agent or a helper does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Step {
     /// Its name.
     pub name: &'static str,
     /// Whether an agent passes it only while it starts.
     pub at_start: bool,
+}
+
+impl Step {
+    /// Whether it is a helper that passes it, and not the agent.
+    pub fn is_of_helper(self) -> bool {
+        self.name.starts_with("helper.")
+    }
 }
 
 macro_rules! steps {
@@ -71,6 +82,26 @@ steps! {
     BEFORE_SWEEP = "sweep.before", at_start: true;
     /// Swept, not serving yet.
     SWEPT = "sweep.after", at_start: true;
+    /// The holder of stopped processes is in its own control groups, and has armed nothing.
+    STOPPER_ENTERED = "helper.stopper-entered", at_start: false;
+    /// It has stopped processes, and not said so yet.
+    STOPPER_STOPPED = "helper.stopper-stopped", at_start: false;
+    /// It has heard of a renewal, and not moved its timer yet.
+    STOPPER_RENEWING = "helper.stopper-renewing", at_start: false;
+    /// It is about to continue what it holds.
+    STOPPER_LETTING_GO = "helper.stopper-letting-go", at_start: false;
+    /// It has continued all, and is still in its control groups.
+    STOPPER_LET_GO = "helper.stopper-let-go", at_start: false;
+    /// The helper of memory has armed its timer, and is where it was started.
+    MEMORY_ARMED = "helper.memory-armed", at_start: false;
+    /// It is in its control group, and has taken nothing.
+    MEMORY_ENTERED = "helper.memory-entered", at_start: false;
+    /// It has taken memory for the first time.
+    MEMORY_TAKEN = "helper.memory-taken", at_start: false;
+    /// It is about to leave its control group, with all it has taken.
+    MEMORY_LEAVING = "helper.memory-leaving", at_start: false;
+    /// Its control group is gone, what it has taken is not.
+    MEMORY_LEFT = "helper.memory-left", at_start: false;
 }
 
 static ARMED: OnceLock<PathBuf> = OnceLock::new();
@@ -80,6 +111,19 @@ pub(crate) fn allow(state_dir: &Path) {
     if env::var_os(VARIABLE).is_some() {
         // A second agent in one process has the first one's; only tests have that.
         drop(ARMED.set(state_dir.join(DIRECTORY)));
+    }
+}
+
+/// What a helper is to have in its environment, so that steps can be armed in it too; nothing where
+/// none can be armed in this agent.
+pub(crate) fn for_helper() -> Option<(&'static str, &'static OsStr)> {
+    ARMED.get().map(|dir| (VARIABLE, dir.as_os_str()))
+}
+
+/// Lets steps be armed in this helper, where its agent says so.
+pub(crate) fn allow_helper() {
+    if let Some(dir) = env::var_os(VARIABLE) {
+        drop(ARMED.set(dir.into()));
     }
 }
 

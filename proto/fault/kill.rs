@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{FieldForm, FieldInfo, Hold, KindInfo, target_name};
+use super::{Around, Draw, FieldForm, FieldInfo, Hold, KindInfo, Scope, target_name};
 use crate::{
     InvalidWire,
     limits::{KILL_EVERY_MIN, LIFETIME_MAX, PROCESS_NAME_BYTES_MAX},
@@ -42,6 +42,8 @@ pub const INFO: KindInfo = KindInfo {
             form: FieldForm::Scalar,
         },
     ],
+    scope: Scope::Container,
+    sample,
 };
 
 /// A signal to processes of one container.
@@ -280,6 +282,32 @@ impl From<Kill> for pb::Kill {
             every_ms: u64::try_from(every).unwrap_or(u64::MAX),
         }
     }
+}
+
+/// Signals that stop; that end; and that do nothing to a process without a handler, of which the first
+/// continues one that is stopped.
+const STOPPING: &[u32] = &[19, 19, 19, 20, 21];
+const ENDING: &[u32] = &[9, 9, 15, 2, 1];
+const HARMLESS: &[u32] = &[18, 23, 28];
+
+/// A random one, stopping most of the time: see [`super::Draw`].
+fn sample(draw: &mut dyn Draw, around: &Around<'_>) -> pb::fault::Kind {
+    use pb::process_selector::Which;
+    let signals = match draw.within(0..100) {
+        0..60 => STOPPING,
+        _ if around.is_shared => &HARMLESS[1..],
+        60..80 => ENDING,
+        _ => HARMLESS,
+    };
+    let signal = *draw.pick(signals);
+    let which = match draw.within(0..3) {
+        0 => Which::Main(true),
+        1 => Which::All(true),
+        _ => Which::Named(around.process.into()),
+    };
+    let every_ms = if draw.chance(30) { draw.within(10..300) } else { 0 };
+    let processes = Some(pb::ProcessSelector { which: Some(which) });
+    pb::fault::Kind::Kill(pb::Kill { signal, processes, every_ms })
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FieldForm, FieldInfo, KindInfo, target_name};
+use super::{Around, Draw, FieldForm, FieldInfo, KindInfo, Scope, target_name};
 use crate::{
     InvalidWire,
     limits::{MEMORY_LEVEL_BYTES_MAX, MEMORY_LEVEL_BYTES_MIN, RAMP_MAX},
@@ -47,6 +47,8 @@ pub const INFO: KindInfo = KindInfo {
             form: FieldForm::Scalar,
         },
     ],
+    scope: Scope::Container,
+    sample,
 };
 
 /// Memory charged to one container's cgroup.
@@ -190,6 +192,21 @@ impl From<MemoryPressure> for pb::MemoryPressure {
             oom_victim: pb::OomVictim::from(pressure.oom_victim).into(),
         }
     }
+}
+
+/// Of the limit: a level that is above what a small program uses and below what has it killed.
+const SAMPLE_BASIS_POINTS: std::ops::Range<u64> = 3_000..8_500;
+
+/// A random one: see [`super::Draw`].
+fn sample(draw: &mut dyn Draw, _around: &Around<'_>) -> pb::fault::Kind {
+    use pb::memory_pressure::Level as Wire;
+    let points = u32::try_from(draw.within(SAMPLE_BASIS_POINTS)).unwrap_or(5_000);
+    let victim = *draw.pick(&[pb::OomVictim::Helper, pb::OomVictim::Kernel]);
+    pb::fault::Kind::MemoryPressure(pb::MemoryPressure {
+        level: Some(Wire::LimitBasisPoints(points)),
+        ramp_ms: if draw.chance(50) { 0 } else { draw.within(1..800) },
+        oom_victim: victim.into(),
+    })
 }
 
 #[cfg(test)]

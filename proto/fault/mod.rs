@@ -8,6 +8,7 @@ mod cidr;
 pub mod kill;
 pub mod memory_pressure;
 pub mod partition;
+mod sample;
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -17,6 +18,7 @@ pub use cidr::{Cidr, InvalidCidr};
 pub use kill::{Kill, Processes, Signal};
 pub use memory_pressure::{Level, MemoryPressure, OomVictim};
 pub use partition::{KubeletPath, Partition, PeerSet, PortRange, PortSide, Protocol, Verdict};
+pub use sample::{Around, Draw, EndedBy, LastingEffect, Observable, Sample};
 
 use crate::{
     InvalidWire, pb,
@@ -104,6 +106,10 @@ pub struct KindInfo {
     pub about: &'static str,
     /// Its fields.
     pub fields: &'static [FieldInfo],
+    /// What of a pod its faults are on.
+    pub scope: Scope,
+    /// Draws a random fault of it, for tests.
+    pub sample: Sample,
 }
 
 /// A field of a fault kind.

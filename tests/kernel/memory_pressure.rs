@@ -20,6 +20,7 @@ use faultline_tests::process::{
     wait_for, wait_until,
 };
 use nix::{
+    sched::{CloneFlags, unshare},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -418,12 +419,30 @@ fn what_is_left_when_all_are_killed_is_found_and_swept() {
     // A helper whose agent has ended. A real one ends at that by itself.
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("__faultline-helper"), "while :; do sleep 0.1; done").unwrap();
+    let start = |id: &str| {
+        std::process::Command::new("/bin/sh")
+            .args(["__faultline-helper", "memory", id, "1.1"])
+            .current_dir(dir.path())
+            .spawn()
+            .unwrap()
+    };
+    // One of an agent in a pid namespace below: that its pid means nobody here says nothing.
+    let below_id = FaultId::random().unwrap().to_string();
+    let mut below = thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWPID).unwrap();
+            start(&below_id)
+        });
+        inside.join().unwrap()
+    });
     let id = FaultId::random().unwrap().to_string();
-    let mut orphan = std::process::Command::new("/bin/sh")
-        .args(["__faultline-helper", "memory", &id, "1.1"])
-        .current_dir(dir.path())
-        .spawn()
-        .unwrap();
+    let mut orphan = start(&id);
     wait_for("the orphan to be found", || swept(&id));
     assert!(!orphan.wait().unwrap().success());
+    let is_found = || helper::find().iter().any(|found| found.fault.to_string() == below_id);
+    wait_for("the other agent's to be found", is_found);
+    assert!(!swept(&below_id), "it is another agent's");
+    assert!(below.try_wait().unwrap().is_none(), "it runs");
+    below.kill().unwrap();
+    below.wait().unwrap();
 }

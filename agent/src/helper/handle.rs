@@ -18,10 +18,13 @@ use super::{
     Kind, MARKER, Report, Request,
     channel::{Lines, make_non_blocking, send},
 };
-use crate::kernel::{
-    KernelError,
-    pidfd::PidFd,
-    process::{ProcessId, all_pids},
+use crate::{
+    failpoint,
+    kernel::{
+        KernelError,
+        pidfd::PidFd,
+        process::{ProcessId, all_pids, shares_pid_namespace},
+    },
 };
 
 /// How long a helper may take to be ready or to answer: ten times what a busy node needs.
@@ -67,6 +70,7 @@ impl Helper {
         let mut child = Command::new(executable())
             .args([MARKER, kind.as_str(), &id.to_string(), &agent_argument()])
             .env_clear()
+            .envs(failpoint::for_helper())
             .current_dir("/")
             .process_group(0)
             .stdin(Stdio::piped())
@@ -80,11 +84,11 @@ impl Helper {
         let output = make_non_blocking(input.as_fd()).and_then(|()| Lines::new(output));
         let output = output.map_err(failed)?;
         let mut this = Self { kind, child, input: Some(input), output };
-        crate::failpoint::reach(crate::failpoint::HELPER_SPAWNED);
+        failpoint::reach(failpoint::HELPER_SPAWNED);
         this.write(start)?;
         match this.answer()? {
             Report::Ready { notes } => {
-                crate::failpoint::reach(crate::failpoint::HELPER_READY);
+                failpoint::reach(failpoint::HELPER_READY);
                 tracing::debug!(kind = kind.as_str(), %id, pid = this.pid(), ?notes, "helper ready");
                 Ok(this)
             }
@@ -221,10 +225,14 @@ fn agent_argument() -> String {
 /// Kills the helpers whose agent has ended, should one not have noticed, and waits for their end.
 /// For the start of an agent. Returns the faults that they were for.
 ///
+/// Those of an agent in a pid namespace below this one, as on a node that is itself a container, are
+/// left alone: which process is their agent cannot be told from here, and their leases end them.
+///
 /// # Errors
 /// As [`kill_left`].
 pub fn sweep() -> Result<Vec<FaultId>, KernelError> {
-    let orphans = find().into_iter().filter(|found| !found.agent.is_alive());
+    let own = find().into_iter().filter(|found| shares_pid_namespace(found.process.pid));
+    let orphans = own.filter(|found| !found.agent.is_alive());
     orphans.map(|found| kill(found).map(|()| found.fault)).collect()
 }
 

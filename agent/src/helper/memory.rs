@@ -24,14 +24,17 @@ use super::{
     Report, Request,
     channel::{self, Lines},
 };
-use crate::errors::chain;
-use crate::kernel::{
-    KernelError, cgroup_dir, clock,
-    memory::Ballast,
-    memory_cgroup::MemoryCgroup,
-    pidfd::PidFd,
-    process::{self, ProcessId},
-    timer::KillTimer,
+use crate::{
+    errors::chain,
+    failpoint,
+    kernel::{
+        KernelError, cgroup_dir, clock,
+        memory::Ballast,
+        memory_cgroup::MemoryCgroup,
+        pidfd::PidFd,
+        process::{self, ProcessId},
+        timer::KillTimer,
+    },
 };
 
 /// How long after the lease the kernel kills this process, should it not have ended by itself.
@@ -84,6 +87,7 @@ fn hold(start: &Start, mut input: Lines<io::Stdin>) -> Result<(), KernelError> {
         return Ok(());
     }
     let mut killer = KillTimer::arm(start.lease_end.after(KILL_GRACE))?;
+    failpoint::reach(failpoint::MEMORY_ARMED);
     let main = PidFd::open(start.main)?;
     let mut notes = Vec::new();
     if let Err(error) = process::set_own_oom_score_adj(start.oom_score_adj) {
@@ -91,6 +95,7 @@ fn hold(start: &Start, mut input: Lines<io::Stdin>) -> Result<(), KernelError> {
     }
     // Before anything is taken: what is charged stays charged where it was taken.
     cgroup_dir::enter(&start.own_dir)?;
+    failpoint::reach(failpoint::MEMORY_ENTERED);
     let filling = fill_on_a_thread(start.clone())?;
     channel::report(&Report::Ready { notes });
 
@@ -122,7 +127,9 @@ fn hold(start: &Start, mut input: Lines<io::Stdin>) -> Result<(), KernelError> {
             break;
         }
     }
+    failpoint::reach(failpoint::MEMORY_LEAVING);
     leave(start);
+    failpoint::reach(failpoint::MEMORY_LEFT);
     if filling.is_finished()
         && let Ok(Err(error)) = filling.join()
     {
@@ -173,6 +180,7 @@ fn fill(start: &Start) -> Result<(), KernelError> {
                 if ballast.grow(usize::try_from(bytes).unwrap_or(usize::MAX))? == 0 {
                     thread::sleep(HOLD_TICK);
                 }
+                failpoint::reach(failpoint::MEMORY_TAKEN);
             }
             Step::Shrink(bytes) => {
                 if ballast.held() == 0 {

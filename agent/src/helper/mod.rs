@@ -30,9 +30,12 @@ use serde::{Deserialize, Serialize};
 
 pub use handle::{Found, Helper, executable, find, kill_left, sweep, use_executable};
 
-use crate::kernel::{
-    container::ContainerRef,
-    process::{ProcessId, close_inherited_descriptors},
+use crate::{
+    failpoint,
+    kernel::{
+        container::ContainerRef,
+        process::{ProcessId, close_inherited_descriptors},
+    },
 };
 
 /// The first argument of every helper.
@@ -121,6 +124,7 @@ pub fn run_if_asked() -> Option<ExitCode> {
     let id = arguments.next().and_then(|id| id.parse::<FaultId>().ok());
     let (Some(kind), Some(id)) = (kind, id) else { return Some(ExitCode::from(2)) };
     close_inherited_descriptors();
+    failpoint::allow_helper();
     Some(match shield().and_then(|()| run(kind, id)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {

@@ -18,15 +18,18 @@ use super::{
     Report, Request,
     channel::{self, Lines, make_non_blocking},
 };
-use crate::errors::chain;
-use crate::kernel::{
-    KernelError,
-    cgroup::CgroupFs,
-    cgroup_dir, clock,
-    container::ContainerRef,
-    pidfd::PidFd,
-    process::{ProcessId, SignalState, has_signal},
-    timer::TimerDescriptor,
+use crate::{
+    errors::chain,
+    failpoint,
+    kernel::{
+        KernelError,
+        cgroup::CgroupFs,
+        cgroup_dir, clock,
+        container::ContainerRef,
+        pidfd::PidFd,
+        process::{ProcessId, SignalState, has_signal},
+        timer::TimerDescriptor,
+    },
 };
 
 /// How long the agent may take to say what to do.
@@ -56,9 +59,12 @@ pub(super) fn run(id: FaultId) -> Result<(), String> {
     make_non_blocking(io::stdout().as_fd()).map_err(failed)?;
     let start: Start = input.wait(START_MAX).map_err(failed)?;
     let home = Home::enter(id);
+    failpoint::reach(failpoint::STOPPER_ENTERED);
     let mut held = Held::default();
     let outcome = hold(&start, &home, &mut held, &mut input);
+    failpoint::reach(failpoint::STOPPER_LETTING_GO);
     held.let_go();
+    failpoint::reach(failpoint::STOPPER_LET_GO);
     home.leave();
     outcome.map_err(|e| chain(&e))
 }
@@ -79,6 +85,7 @@ fn hold(
         while let Some(request) = input.next::<Request>().map_err(lost)? {
             match request {
                 Request::Renew { lease_end: later } => {
+                    failpoint::reach(failpoint::STOPPER_RENEWING);
                     timer.set(later)?;
                     lease_end = later;
                 }
@@ -88,6 +95,7 @@ fn hold(
                 }
                 Request::Stop { signal, processes, container } => {
                     let sent = held.stop(signal, &processes, &container);
+                    failpoint::reach(failpoint::STOPPER_STOPPED);
                     channel::report(&Report::Stopped { sent });
                 }
             }

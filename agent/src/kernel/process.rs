@@ -35,6 +35,15 @@ impl ProcessId {
     }
 }
 
+/// Whether pids that a process knows mean the same here: it is in the pid namespace that this `/proc` is
+/// of, and not in one below it, such as that of a node in a container (`NSpid` of
+/// `proc_pid_status(5)`: one number for each namespace from here down). Kernels that do not say so have
+/// no such namespaces.
+pub fn shares_pid_namespace(pid: i32) -> bool {
+    let status = ProcFs::new(pid).and_then(|process| process.status());
+    status.is_ok_and(|status| status.nspid.is_none_or(|pids| pids.len() == 1))
+}
+
 /// Every pid there is now, as far as this process's `/proc` shows them.
 pub fn all_pids() -> Vec<i32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };

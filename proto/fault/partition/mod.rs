@@ -4,6 +4,7 @@
 //! name of a target, `everything`, or ranges of addresses. Every pod of a side that is a target gets
 //! the rules of its own end, so that the cut does not depend on what translates addresses in between.
 
+mod sample;
 mod spec;
 #[cfg(test)]
 mod tests;
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use spec::Spec;
 
-use super::{Cidr, FieldForm, FieldInfo, KindInfo};
+use super::{Cidr, FieldForm, FieldInfo, KindInfo, Scope};
 use crate::{limits::PEERS_MAX, pb, status::wire_enum};
 
 /// How long the first dropped packet may be awaited.
@@ -69,6 +70,8 @@ pub const INFO: KindInfo = KindInfo {
             form: FieldForm::Scalar,
         },
     ],
+    scope: Scope::Pod,
+    sample: sample::sample,
 };
 
 /// Packets between one target and its peers, dropped or rejected. At least one direction is cut.

@@ -1,4 +1,4 @@
-//! `torture --rounds N --seed S [--only ROUND] [--nodes N]`: see `faultline_tests::torture`.
+//! `torture --rounds N --seed S [--only ROUND] [--pairs N] [--show]`: see `faultline_tests::torture`.
 //!
 //! Exit code 1 when a round failed. Needs root, `nft`, `ip` and `tc`.
 
@@ -14,6 +14,9 @@ use faultline_tests::torture::{self, Options};
 
 fn main() -> ExitCode {
     if let Some(code) = sandbox::reexec(std::env::args_os()) {
+        return code;
+    }
+    if let Some(code) = torture::run_if_asked() {
         return code;
     }
     if std::env::var_os(VARIABLE).is_none() {
@@ -44,16 +47,20 @@ fn play() -> anyhow::Result<bool> {
 }
 
 fn options(mut args: impl Iterator<Item = String>) -> anyhow::Result<Options> {
-    let mut options = Options { rounds: 60, seed: 1, only: None, nodes: 8 };
+    let mut options = Options::default();
     while let Some(name) = args.next() {
+        if name == "--show" {
+            options.show = true;
+            continue;
+        }
         let value = args.next().with_context(|| format!("{name} needs a number"))?;
         let number: u64 = value.parse().with_context(|| format!("{name} {value}"))?;
         match name.as_str() {
             "--rounds" => options.rounds = number,
             "--seed" => options.seed = number,
             "--only" => options.only = Some(number),
-            "--nodes" => options.nodes = u32::try_from(number)?,
-            _ => bail!("unknown option {name}"),
+            "--pairs" if number > 0 => options.pairs = u32::try_from(number)?,
+            _ => bail!("unknown option {name} {value}"),
         }
     }
     Ok(options)

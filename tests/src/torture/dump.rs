@@ -3,28 +3,35 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     process::Command,
+    sync::LazyLock,
 };
 
+use faultline_proto::target::is_pod_uid;
 use serde_json::Value;
 
-use crate::observer::{descendants, in_net_ns_of};
+use super::netlink;
+use crate::observer::in_net_ns_of;
 
 /// Bytes of hexadecimal digits of a container's id.
 const CONTAINER_ID_LEN: usize = 64;
-/// What is printed in each network namespace.
-const COMMANDS: &[(&str, &[&str])] = &[
-    ("nft", &["-j", "list", "ruleset"]),
-    ("iptables-save", &[]),
-    ("ip", &["-j", "link"]),
-    ("ip", &["-j", "address"]),
-    ("ip", &["-j", "route", "show", "table", "all"]),
-    ("ip", &["-j", "rule"]),
-    ("tc", &["-j", "qdisc"]),
-    ("tc", &["-j", "filter", "show"]),
+/// What prints the rules of a network namespace.
+const RULES: &[(&str, &[&str])] = &[("nft", &["-j", "list", "ruleset"]), ("iptables-save", &[])];
+/// What is printed for a person, of a network that is not as it should be.
+const SHOWN: &[(&str, &[&str])] = &[
+    ("nft", &["list", "ruleset"]),
+    ("ip", &["-s", "link"]),
+    ("ip", &["address"]),
+    ("ip", &["-s", "neigh"]),
+    ("ip", &["route", "show", "table", "all"]),
+    ("tc", &["qdisc"]),
 ];
+
+/// Whether `iptables` keeps its rules in nftables: then they change with the others, and only then.
+static IPTABLES_IS_NFT: LazyLock<bool> =
+    LazyLock::new(|| output(&("iptables", &["--version"])).contains("nf_tables"));
 
 /// Where a node is to be looked at.
 #[derive(Debug, Clone)]
@@ -38,43 +45,66 @@ pub(super) struct Place {
 }
 
 /// A node, as it is at one time: each line once, below what it is of.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Dump(BTreeMap<String, Vec<String>>);
+#[derive(Debug, Clone, Default)]
+pub(super) struct Dump {
+    lines: BTreeMap<String, Vec<String>>,
+    /// By network: how often its rules had changed by then.
+    generations: BTreeMap<String, u32>,
+}
 
 impl Dump {
-    /// Looks. Blocks for some tens of milliseconds.
-    pub(super) fn take(place: &Place) -> Self {
+    /// Looks. What is known to be as in `last` is not printed again. Blocks for some milliseconds.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub(super) fn take(place: &Place, last: &Self) -> io::Result<Self> {
         let mut dump = Self::default();
         for (name, pid) in &place.networks {
-            let outputs = in_net_ns_of(*pid, || COMMANDS.iter().map(output).collect::<Vec<_>>());
-            for ((program, args), text) in COMMANDS.iter().zip(outputs) {
-                let about = format!("{name}: {program} {}", args.join(" "));
-                dump.0.insert(about, lines(&text));
-            }
+            in_net_ns_of(*pid, || dump.look_at_network(name, last))?;
         }
         for group in &place.groups {
             let mut found = BTreeSet::new();
             groups_below(group, &mut found);
-            dump.0.insert(group.display().to_string(), found.into_iter().collect());
+            dump.lines.insert(group.display().to_string(), found.into_iter().collect());
         }
-        dump.0.insert("processes".into(), processes(place.init));
+        dump.lines.insert("processes".into(), processes(place.init));
         let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", place.init));
         // Names that others on this machine give to their namespaces come and go.
         let own = mounts.unwrap_or_default();
         let own = own.lines().filter(|line| !line.contains(" - nsfs "));
         let mounts = own.map(Into::into).collect();
-        dump.0.insert("mounts".into(), mounts);
-        dump
+        dump.lines.insert("mounts".into(), mounts);
+        Ok(dump)
+    }
+
+    fn look_at_network(&mut self, name: &str, last: &Self) -> io::Result<()> {
+        for (table, lines) in netlink::tables()? {
+            self.lines.insert(format!("{name}: {table}"), lines);
+        }
+        // Before the rules are read: a change meanwhile has them read again.
+        let generation = netlink::nft_generation()?;
+        let unchanged = last.generations.get(name) == Some(&generation);
+        self.generations.insert(name.to_owned(), generation);
+        for command in RULES {
+            let about = format!("{name}: {} {}", command.0, command.1.join(" "));
+            let known = last
+                .lines
+                .get(&about)
+                .filter(|_| unchanged && (command.0 != "iptables-save" || *IPTABLES_IS_NFT));
+            let lines = known.cloned().unwrap_or_else(|| lines(&output(command)));
+            self.lines.insert(about, lines);
+        }
+        Ok(())
     }
 
     /// What is different since `before`, line by line; empty if nothing is.
     pub(super) fn differs_from(&self, before: &Self) -> Vec<String> {
         let mut differences = Vec::new();
-        let all: BTreeSet<&String> = self.0.keys().chain(before.0.keys()).collect();
+        let all: BTreeSet<&String> = self.lines.keys().chain(before.lines.keys()).collect();
         for about in all {
             let none = Vec::new();
-            let was = before.0.get(about).unwrap_or(&none);
-            let is = self.0.get(about).unwrap_or(&none);
+            let was = before.lines.get(about).unwrap_or(&none);
+            let is = self.lines.get(about).unwrap_or(&none);
             let mut gone = was.clone();
             let mut new = Vec::new();
             for line in is {
@@ -88,6 +118,39 @@ impl Dump {
         }
         differences
     }
+}
+
+impl Dump {
+    /// Takes over what has a new identity since a pod of the node was deleted: its interfaces, and what
+    /// refers to them. Its rules must be as they were, and of everything else there must be as much.
+    /// Returns what is not so.
+    pub(super) fn adopt(&mut self, is: &Self, node: &str, pod: &str) -> Vec<String> {
+        let mut problems = Vec::new();
+        for table in netlink::names() {
+            for network in [node, pod] {
+                let about = format!("{network}: {table}");
+                let count = |dump: &Self| dump.lines.get(&about).map_or(0, Vec::len);
+                if count(is) == count(self) {
+                    self.lines
+                        .insert(about.clone(), is.lines.get(&about).cloned().unwrap_or_default());
+                } else {
+                    problems.push(format!("{about}: {} and not {}", count(is), count(self)));
+                }
+            }
+        }
+        problems
+    }
+
+    /// What is known of how often the rules of a network changed is of no use: it is another one now.
+    pub(super) fn forget_rules(&mut self, network: &str) {
+        self.generations.remove(network);
+    }
+}
+
+/// The network of a process, for a person.
+pub(super) fn show_network(name: &str, pid: i32) -> String {
+    let outputs = in_net_ns_of(pid, || SHOWN.iter().map(output).collect::<Vec<_>>());
+    format!("{name} is now:\n{}", outputs.join("\n"))
 }
 
 fn output((program, args): &(&str, &[&str])) -> String {
@@ -135,9 +198,27 @@ fn groups_below(dir: &Path, found: &mut BTreeSet<String>) {
     }
 }
 
+/// The processes below one, as the kernel lists the children of each. Whoever loses its parent comes
+/// to pid 1 of the node or to its pod's holder, which are among them.
+pub(super) fn processes_below(ancestor: i32) -> Vec<i32> {
+    let mut found = Vec::new();
+    let mut parents = vec![ancestor];
+    while let Some(parent) = parents.pop() {
+        for thread in fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten() {
+            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            let children = children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok());
+            for child in children {
+                found.push(child);
+                parents.push(child);
+            }
+        }
+    }
+    found
+}
+
 /// The command lines of a node's processes, and whether they are stopped or have ended unnoticed.
 fn processes(init: i32) -> Vec<String> {
-    let mut found: Vec<String> = descendants(init).into_iter().filter_map(process).collect();
+    let mut found: Vec<String> = processes_below(init).into_iter().filter_map(process).collect();
     found.sort();
     found
 }
@@ -160,15 +241,20 @@ pub(super) fn state(pid: i32) -> Option<char> {
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
-/// A text with every container's id replaced: it changes when the container is started again.
+/// A text with every container's id and pod's uid replaced: they change when it is started again.
 fn without_ids(text: &str) -> String {
     let is_id =
         |word: &str| word.len() == CONTAINER_ID_LEN && word.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_pod = |word: &str| word.strip_prefix("pod").is_some_and(is_pod_uid);
     let words = text.split_inclusive(['/', ' ']);
     words
         .map(|word| {
             let bare = word.trim_end_matches(['/', ' ']);
-            if is_id(bare) { word.replace(bare, "CONTAINER") } else { word.to_owned() }
+            match bare {
+                id if is_id(id) => word.replace(id, "CONTAINER"),
+                pod if is_pod(pod) => word.replace(pod, "POD"),
+                _ => word.to_owned(),
+            }
         })
         .collect()
 }

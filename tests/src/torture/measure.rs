@@ -1,29 +1,34 @@
-//! When effects ended, seen from outside: traffic by datagrams of the harness's own, stopped processes
-//! by `/proc`. Times are of `CLOCK_BOOTTIME`, as those of leases.
+//! When effects began and ended, seen from outside: traffic by datagrams of the harness's own, stopped
+//! processes by `/proc`, memory by the control group. Every observable of every target is watched, in
+//! every round. Times are of `CLOCK_BOOTTIME`, as those of leases.
 
 use std::{
-    collections::BTreeMap,
+    fs::File,
     io,
     net::{SocketAddr, UdpSocket},
+    os::unix::fs::FileExt as _,
+    path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use faultline_proto::boottime::BootTime;
+use faultline_proto::{boottime::BootTime, fault::Observable};
 use nix::time::{ClockId, clock_gettime};
 
-use super::dump::state;
+use super::{draw::Spot, dump::state};
 use crate::observer::{in_net_ns_of, processes_in_cgroup};
 
-/// Between two datagrams, and two looks at processes: what a figure may be off by.
-pub(super) const STEP: Duration = Duration::from_millis(2);
-
+/// Between two looks: what a figure may be off by.
+const STEP: Duration = Duration::from_millis(4);
 /// Without an answer for so long, a way is cut.
 const SILENCE_MAX: Duration = Duration::from_millis(50);
+/// More memory than at the start by so much is somebody's doing: pressure is several times that, the
+/// breathing of an echo a tenth.
+const MEMORY_MORE_MIN: u64 = 6 << 20;
 
 /// Now, on the clock of leases.
 pub(super) fn now() -> BootTime {
@@ -31,33 +36,66 @@ pub(super) fn now() -> BootTime {
     BootTime::from_nanos(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
-/// Something that is watched from outside until it is asked when its effect ended.
+/// An effect that was seen.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    /// On which pod.
+    pub(super) spot: Spot,
+    /// By what.
+    pub(super) by: Observable,
+    /// When it was seen first.
+    pub(super) first: BootTime,
+    /// When it was seen last.
+    pub(super) last: BootTime,
+    /// When it was first seen to be over after that; `None`: it was not.
+    pub(super) over: Option<BootTime>,
+    /// What exactly was watched, for a person.
+    pub(super) what: String,
+}
+
+/// What is watched of one pod.
 #[derive(Debug)]
-pub(super) struct Watch {
-    shared: Arc<Shared>,
-    task: JoinHandle<Option<BootTime>>,
+pub(super) struct Sight {
+    spot: Spot,
+    sense: Sense,
+    history: History,
 }
 
-#[derive(Debug, Default)]
-struct Shared {
-    stop: AtomicBool,
-    /// The effect is there now.
-    acts: AtomicBool,
+#[derive(Debug)]
+enum Sense {
+    /// Datagrams to an echo: for each when it was sent, and whether it came back.
+    Way { socket: UdpSocket, to: SocketAddr, sent: Vec<(BootTime, bool)>, heard: BootTime },
+    /// Processes that were not stopped at the start.
+    Processes { pids: Vec<i32> },
+    /// The usage of a control group, and what it was at the start.
+    Memory { file: File, path: PathBuf, first_bytes: u64 },
 }
 
-impl Shared {
-    fn goes_on(&self) -> bool {
-        !self.stop.load(Ordering::SeqCst)
+/// When something was seen.
+#[derive(Debug, Default, Clone, Copy)]
+struct History {
+    first: Option<BootTime>,
+    last: Option<BootTime>,
+    over: Option<BootTime>,
+}
+
+impl History {
+    fn note(&mut self, at: BootTime, acts: bool) {
+        if acts {
+            self.first = self.first.or(Some(at));
+            (self.last, self.over) = (Some(at), None);
+        } else if self.last.is_some() {
+            self.over = self.over.or(Some(at));
+        }
     }
-
-    fn note(&self, acts: bool) {
-        self.acts.store(acts, Ordering::SeqCst);
-    }
 }
 
-impl Watch {
+impl Sight {
     /// Watches the way of datagrams from the network of a process to an echo.
-    pub(super) fn traffic(pid: i32, to: SocketAddr) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// When there is no socket for it.
+    pub(super) fn traffic(spot: Spot, pid: i32, to: SocketAddr) -> io::Result<Self> {
         let socket = in_net_ns_of(pid, || {
             let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
             let socket = UdpSocket::bind(any)?;
@@ -65,69 +103,184 @@ impl Watch {
             socket.set_nonblocking(true)?;
             Ok::<_, io::Error>(socket)
         })?;
-        Ok(Self::start(move |shared| traffic(&socket, shared)))
+        Ok(Self::of(spot, Sense::Way { socket, to, sent: Vec::new(), heard: now() }))
     }
 
     /// Watches the processes of a container that are not stopped now.
-    pub(super) fn processes(container: &str) -> Self {
-        let pids: Vec<i32> = processes_in_cgroup(container)
-            .into_iter()
-            .filter(|pid| state(*pid) != Some('T'))
-            .collect();
-        Self::start(move |shared| {
-            let mut last = None;
-            while shared.goes_on() {
-                let acts = pids.iter().any(|pid| state(*pid) == Some('T'));
-                shared.note(acts);
-                if acts {
-                    last = Some(now());
-                }
-                thread::sleep(STEP);
-            }
-            last
-        })
+    pub(super) fn processes(spot: Spot, container: &str) -> Self {
+        let mut pids = processes_in_cgroup(container);
+        pids.retain(|pid| state(*pid) != Some('T'));
+        Self::of(spot, Sense::Processes { pids })
     }
 
-    fn start(watch: impl FnOnce(&Shared) -> Option<BootTime> + Send + 'static) -> Self {
+    /// Watches what is charged to a control group.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub(super) fn memory(spot: Spot, path: PathBuf) -> io::Result<Self> {
+        let file = File::open(&path)?;
+        let first_bytes = usage(&file).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Self::of(spot, Sense::Memory { file, path, first_bytes }))
+    }
+
+    fn of(spot: Spot, sense: Sense) -> Self {
+        Self { spot, sense, history: History::default() }
+    }
+
+    /// Looks once. Returns whether the effect is there now. Whoever answers may have been held up as
+    /// long as this watch was.
+    fn look(&mut self, held_up: Duration) -> bool {
+        // Before it is looked at: a thread that is held up must not make an effect last longer.
+        let at = now();
+        match &mut self.sense {
+            Sense::Way { socket, sent, heard, .. } => {
+                let mut buffer = [0; 64];
+                while let Ok(length) = socket.recv(&mut buffer) {
+                    let number = buffer.get(..length).and_then(|b| <[u8; 4]>::try_from(b).ok());
+                    let number = number.and_then(|b| usize::try_from(u32::from_be_bytes(b)).ok());
+                    if let Some(entry) = number.and_then(|number| sent.get_mut(number)) {
+                        entry.1 = true;
+                        *heard = at;
+                    }
+                }
+                let number = u32::try_from(sent.len()).unwrap_or(u32::MAX);
+                sent.push((now(), false));
+                // A cut answers with an error here or there; what counts is what comes back.
+                drop(socket.send(&number.to_be_bytes()));
+                at.since(*heard) > SILENCE_MAX + held_up
+            }
+            Sense::Processes { pids } => {
+                let acts = pids.iter().any(|pid| state(*pid) == Some('T'));
+                self.history.note(at, acts);
+                acts
+            }
+            Sense::Memory { file, first_bytes, .. } => {
+                // One that has gone holds nothing.
+                let acts = usage(file).is_some_and(|now| now > *first_bytes + MEMORY_MORE_MIN);
+                self.history.note(at, acts);
+                acts
+            }
+        }
+    }
+
+    /// What has been seen of it.
+    fn seen(self, acts: bool) -> Option<Seen> {
+        let (by, what, history) = match self.sense {
+            Sense::Way { to, sent, .. } => {
+                (Observable::Traffic, format!("datagrams to {to}"), losses(&sent, acts))
+            }
+            Sense::Processes { pids } => {
+                (Observable::Processes, format!("processes {pids:?}"), self.history)
+            }
+            Sense::Memory { path, .. } => {
+                (Observable::Memory, path.display().to_string(), self.history)
+            }
+        };
+        let History { first, last, over } = history;
+        Some(Seen { spot: self.spot, by, first: first?, last: last?, over, what })
+    }
+}
+
+/// When datagrams were sent that were lost. If none comes back at the end, all of those are; otherwise
+/// those of the last moment do not count: their answers may be on their way.
+fn losses(sent: &[(BootTime, bool)], acts: bool) -> History {
+    let newest_back = sent.iter().rposition(|(_, back)| *back).unwrap_or(0);
+    let end = if acts { sent.len() } else { newest_back + 1 };
+    let mut history = History::default();
+    for (at, back) in sent.iter().take(end) {
+        history.note(*at, !back);
+    }
+    history
+}
+
+fn usage(file: &File) -> Option<u64> {
+    let mut buffer = [0; 32];
+    let length = file.read_at(&mut buffer, 0).ok()?;
+    std::str::from_utf8(buffer.get(..length)?).ok()?.trim().parse().ok()
+}
+
+/// Something that watches until it is asked what it has seen.
+#[derive(Debug)]
+pub(super) struct Watch {
+    shared: Arc<Shared>,
+    task: JoinHandle<(Vec<Seen>, Duration)>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    stop: AtomicBool,
+    /// Some effect is there now.
+    acts: AtomicBool,
+    /// Pods that are gone: nothing more is to be seen of them.
+    gone: Mutex<Vec<Spot>>,
+}
+
+impl Watch {
+    /// Begins.
+    pub(super) fn start(sights: Vec<Sight>) -> Self {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
-        Self { shared, task: thread::spawn(move || watch(&theirs)) }
+        Self { shared, task: thread::spawn(move || watch(sights, &theirs)) }
     }
 
-    /// Whether the effect is there now.
+    /// Whether some effect is there now.
     pub(super) fn acts(&self) -> bool {
         self.shared.acts.load(Ordering::SeqCst)
     }
 
-    /// Ends it. Returns when the effect was seen last; `None` if it never was.
-    pub(super) fn last_seen(self) -> Option<BootTime> {
+    /// Sees no more of a pod that is deleted, nor of the ways to it.
+    pub(super) fn forget(&self, spot: Spot) {
+        self.shared.gone.lock().unwrap_or_else(PoisonError::into_inner).push(spot);
+    }
+
+    /// Ends it. Returns what was seen, and how long the watch was held up at most: where that is long,
+    /// this machine has no time for anybody.
+    pub(super) fn seen(self) -> (Vec<Seen>, Duration) {
         self.shared.stop.store(true, Ordering::SeqCst);
-        self.task.join().ok().flatten()
+        self.task.join().unwrap_or_default()
     }
 }
 
-/// When the last datagram was sent that was lost. As long as none comes back, that is the last one of
-/// all; otherwise those of the last moment do not count: their answers may be on their way.
-fn traffic(socket: &UdpSocket, shared: &Shared) -> Option<BootTime> {
-    let mut open: BTreeMap<u32, BootTime> = BTreeMap::new();
-    let (mut number, mut newest_back, mut heard) = (0_u32, 0, now());
-    let mut buffer = [0; 64];
-    while shared.goes_on() {
-        open.insert(number, now());
-        // A cut answers with an error here or there; what counts is what comes back.
-        drop(socket.send(&number.to_be_bytes()));
-        number = number.wrapping_add(1);
+fn watch(mut sights: Vec<Sight>, shared: &Shared) -> (Vec<Seen>, Duration) {
+    let (mut acting, mut held_up) = (Vec::new(), Duration::ZERO);
+    while !shared.stop.load(Ordering::SeqCst) {
+        let gone = shared.gone.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        sights.retain(|sight| {
+            !gone.iter().any(|gone| match sight.sense {
+                Sense::Way { .. } => gone.node == sight.spot.node,
+                _ => *gone == sight.spot,
+            })
+        });
+        acting = sights.iter_mut().map(|sight| sight.look(held_up)).collect();
+        shared.acts.store(acting.contains(&true), Ordering::SeqCst);
+        let before = Instant::now();
         thread::sleep(STEP);
-        while let Ok(length) = socket.recv(&mut buffer) {
-            let back = buffer.get(..length).and_then(|b| <[u8; 4]>::try_from(b).ok());
-            if let Some(back) = back.map(u32::from_be_bytes) {
-                open.remove(&back);
-                newest_back = newest_back.max(back);
-                heard = now();
-            }
-        }
-        shared.note(now().since(heard) > SILENCE_MAX);
+        held_up = held_up.max(before.elapsed().saturating_sub(STEP));
     }
-    let end = if shared.acts.load(Ordering::SeqCst) { number } else { newest_back };
-    open.range(..end).next_back().map(|(_, sent)| *sent)
+    let each = sights.into_iter().zip(acting);
+    (each.filter_map(|(sight, acts)| sight.seen(acts)).collect(), held_up)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> BootTime {
+        BootTime::from_nanos(ms * 1_000_000)
+    }
+
+    fn history(came_back: &[bool], acts: bool) -> [Option<BootTime>; 3] {
+        let sent: Vec<_> = (0..).map(at).zip(came_back.iter().copied()).collect();
+        let History { first, last, over } = losses(&sent, acts);
+        [first, last, over]
+    }
+
+    #[test]
+    fn what_is_lost_is_told_from_what_is_on_its_way() {
+        let (back, lost) = (true, false);
+        assert_eq!(history(&[back, back, lost], false), [None, None, None], "on its way");
+        let outage = [back, lost, lost, back, lost];
+        assert_eq!(history(&outage, false), [Some(at(1)), Some(at(2)), Some(at(3))]);
+        assert_eq!(history(&outage, true), [Some(at(1)), Some(at(4)), None], "cut again");
+    }
 }

@@ -1,29 +1,35 @@
 //! The torture test: faults on real agents in a sandbox, and in the middle of each something goes
 //! wrong. Afterwards everything must be as it was, and nothing foreign may have changed.
 //!
-//! Rounds run on several nodes at once, one at a time on each. What a round does follows from the seed
-//! and its number alone, so that a failed one can be played again with `--only`.
+//! Rounds run on several pairs of nodes at once, one at a time on each. What a round does, and on which
+//! pair, follows from the seed and its number alone, so that a failed one can be played again with
+//! `--only`.
 
 mod action;
 mod attack;
+mod controller;
+mod disk;
 mod draw;
 mod dump;
-mod kinds;
 mod measure;
+mod netlink;
 mod node;
 mod order;
+mod pair;
 mod plant;
 mod rng;
 mod round;
+mod script;
+mod settle;
 mod tally;
+mod traffic;
 mod verdict;
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    fs,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -35,20 +41,21 @@ use faultline::{
 use faultline_proto::yaml::{Span, Spanned};
 use tokio::runtime::Handle;
 
+pub use self::controller::run_if_asked;
 use self::{
-    draw::{PLANTED, PODS, Plan},
-    dump::Dump,
-    node::Node,
+    draw::{NODES, PLANTED, PODS, Plan},
+    pair::{Pair, differences},
     round::Outcome,
     tally::Tally,
 };
+use crate::sandbox::control_groups;
 
 /// How soon a killed agent is started again.
 const RESTART_AFTER: Duration = Duration::from_millis(300);
 /// The memory limit of every container: room for pressure above what an echo needs.
 const MEMORY_LIMIT_BYTES: u64 = 64 << 20;
-/// How long a new node may take until nothing changes by itself any more.
-const CALM_MAX: Duration = Duration::from_secs(10);
+/// Between two words about how far it has got.
+const PROGRESS_EVERY: u64 = 1_000;
 
 /// What is asked for on the command line.
 #[derive(Debug, Clone)]
@@ -59,8 +66,16 @@ pub struct Options {
     pub seed: u64,
     /// Only the round of this number.
     pub only: Option<u64>,
-    /// How many rounds are played at once, each on a node of its own.
-    pub nodes: u32,
+    /// How many rounds are played at once, each on a pair of nodes of its own.
+    pub pairs: u32,
+    /// Print what every round does before it does it.
+    pub show: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { rounds: 60, seed: 1, only: None, pairs: 10, show: false }
+    }
 }
 
 /// Plays the rounds. Returns whether all of them were good.
@@ -68,8 +83,11 @@ pub struct Options {
 /// # Errors
 /// When there could be no sandbox, or a round could not be played.
 pub async fn run(entered: &Entered, options: Options) -> anyhow::Result<bool> {
-    draw::check_catalogue()?;
-    let sandbox = Arc::new(Sandbox::up(entered, &spec(options.nodes), None).await?);
+    let nodes = options.pairs * u32::try_from(NODES)?;
+    let sandbox = Arc::new(Sandbox::up(entered, &spec(nodes), None).await?);
+    for group in control_groups(sandbox.id()) {
+        weigh(&group, nodes);
+    }
     let start = Instant::now();
     let (result, tally) = play_all(&sandbox, &options).await;
     let mut tally = Arc::into_inner(tally).and_then(|t| t.into_inner().ok()).unwrap_or_default();
@@ -80,7 +98,24 @@ pub async fn run(entered: &Entered, options: Options) -> anyhow::Result<bool> {
     if !residue.is_empty() {
         bail!("the sandbox left {residue:?}");
     }
+    let asked = if options.only.is_some() { 1 } else { options.rounds };
+    if tally.rounds() < asked {
+        bail!("{} rounds of {asked} were played", tally.rounds());
+    }
     Ok(tally.failures() == 0)
+}
+
+/// Gives a control group the weight of so many processes as it has nodes: otherwise a sandbox weighs as
+/// much as one thread of this program, and nobody in it has time when there are many.
+fn weigh(group: &Path, nodes: u32) {
+    for (file, weight) in [("cpu.shares", 1024), ("cpu.weight", 100)] {
+        let file = group.join(file);
+        if file.exists()
+            && let Err(error) = fs::write(&file, (weight * nodes).to_string())
+        {
+            eprintln!("{}: {error}", file.display());
+        }
+    }
 }
 
 async fn play_all(
@@ -88,20 +123,17 @@ async fn play_all(
     options: &Options,
 ) -> (anyhow::Result<()>, Arc<Mutex<Tally>>) {
     let tally = Arc::new(Mutex::new(Tally::default()));
-    let next = Arc::new(AtomicU64::new(options.only.unwrap_or(0)));
-    let end = options.only.map_or(options.rounds, |only| only + 1);
     let mut lanes = tokio::task::JoinSet::new();
-    for index in 1..=options.nodes {
+    for number in 0..options.pairs {
         let lane = Lane {
             sandbox: Arc::clone(sandbox),
-            next: Arc::clone(&next),
-            end,
-            seed: options.seed,
+            number,
+            options: options.clone(),
             tally: Arc::clone(&tally),
         };
         // A thread each: the looks from outside block.
         let runtime = Handle::current();
-        lanes.spawn_blocking(move || runtime.block_on(lane.play(&format!("node{index}"))));
+        lanes.spawn_blocking(move || runtime.block_on(lane.play()));
     }
     let mut result = Ok(());
     while let Some(lane) = lanes.join_next().await {
@@ -113,73 +145,78 @@ async fn play_all(
     (result, tally)
 }
 
-/// What plays on one node.
+/// What plays on one pair of nodes.
 struct Lane {
     sandbox: Arc<Sandbox>,
-    next: Arc<AtomicU64>,
-    end: u64,
-    seed: u64,
+    number: u32,
+    options: Options,
     tally: Arc<Mutex<Tally>>,
 }
 
 impl Lane {
-    /// Plays rounds until there is none left, or the node is not as it was.
-    async fn play(self, node: &str) -> anyhow::Result<()> {
-        let node = Node::of(&self.sandbox, node)?;
-        node.plant()?;
-        let before = calm(&node).await?;
-        loop {
-            let number = self.next.fetch_add(1, Ordering::SeqCst);
-            if number >= self.end {
-                return Ok(());
+    /// The rounds that are played here: the same ones whichever others are.
+    fn rounds(&self) -> Vec<u64> {
+        let pairs = u64::from(self.options.pairs);
+        let is_here = |round: &u64| round % pairs == u64::from(self.number);
+        match self.options.only {
+            Some(only) => std::iter::once(only).filter(is_here).collect(),
+            None => (0..self.options.rounds).filter(is_here).collect(),
+        }
+    }
+
+    /// Plays rounds until there is none left, or the nodes are not as they were.
+    async fn play(self) -> anyhow::Result<()> {
+        let rounds = self.rounds();
+        if rounds.is_empty() {
+            return Ok(());
+        }
+        let pair = Pair::of(&self.sandbox, usize::try_from(self.number)?)?;
+        for node in &pair.nodes {
+            node.plant()?;
+        }
+        let mut before = pair.calm().await?;
+        for number in rounds {
+            let plan = Plan::draw(self.options.seed, number, &pair.addresses())?;
+            if self.options.show {
+                println!("{plan}");
             }
-            let plan = Plan::draw(self.seed, number, &node.addresses)?;
-            let what = format!("seed {}, round {number}: {plan:?}", self.seed);
-            let outcome = round::play(&node, &before, plan).await.context(what)?;
-            tell(self.seed, &outcome);
-            self.tally.lock().unwrap_or_else(PoisonError::into_inner).add(&outcome);
-            if !outcome.problems.is_empty() && dirty(&node, &before).await? {
-                bail!("{} is not as it was; no further round is played on it", node.name);
+            let what = format!("{plan}\n{}", self.replay(number));
+            let outcome = round::play(&pair, &mut before, plan).await.context(what)?;
+            self.tell(&outcome);
+            self.count(&outcome);
+            if !outcome.problems.is_empty() {
+                let left = differences(&pair.dump(&before).await?, &before);
+                if !left.is_empty() {
+                    bail!("{} are not as they were; no further round is played there", pair.name());
+                }
             }
         }
+        Ok(())
     }
-}
 
-async fn dirty(node: &Node, before: &Dump) -> anyhow::Result<bool> {
-    Ok(!node.dump().await?.differs_from(before).is_empty())
-}
-
-/// The node as it is when it has stopped changing by itself.
-async fn calm(node: &Node) -> anyhow::Result<Dump> {
-    let start = Instant::now();
-    let mut last = node.dump().await?;
-    loop {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        let dump = node.dump().await?;
-        if dump == last && node.traffic().await?.is_empty() {
-            return Ok(dump);
+    fn count(&self, outcome: &Outcome) {
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.add(outcome);
+        if tally.rounds().is_multiple_of(PROGRESS_EVERY) {
+            println!("{} rounds, {} failed", tally.rounds(), tally.failures());
         }
-        if start.elapsed() > CALM_MAX {
-            bail!("{} does not come to rest: {:?}", node.name, dump.differs_from(&last));
-        }
-        last = dump;
     }
-}
 
-fn tell(seed: u64, outcome: &Outcome) {
-    if outcome.problems.is_empty() {
-        return;
+    fn tell(&self, outcome: &Outcome) {
+        if outcome.problems.is_empty() {
+            return;
+        }
+        eprintln!("FAILED on {}: {}", outcome.nodes, outcome.plan);
+        for problem in &outcome.problems {
+            eprintln!("  {problem}");
+        }
+        eprintln!("{}", self.replay(outcome.plan.number));
     }
-    let plan = &outcome.plan;
-    eprintln!(
-        "FAILED: seed {seed}, round {} on {}: {} after {:?}",
-        plan.number, outcome.node, plan.action, plan.at
-    );
-    for fault in &plan.faults {
-        eprintln!("  {} {} on pod {}: {:?}", fault.id, fault.kind, fault.pod, fault.fault);
-    }
-    for problem in &outcome.problems {
-        eprintln!("  {problem}");
+
+    /// How to play a round again.
+    fn replay(&self, number: u64) -> String {
+        let Options { seed, pairs, .. } = self.options;
+        format!("  again: torture --seed {seed} --only {number} --pairs {pairs}")
     }
 }
 

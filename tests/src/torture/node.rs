@@ -3,15 +3,19 @@
 use std::{
     fs,
     io::Write as _,
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
 };
 
+use super::{
+    draw::{BARE, PLANTED, PODS},
+    dump::{self, Dump, Place, processes_below},
+    plant::{self, ECHO_PORT},
+};
+use crate::sandbox::control_groups;
 use anyhow::{Context as _, bail};
 use faultline::{
-    agents::Fleet,
     place::{AgentEndpoint, Pod},
     sandbox::Sandbox,
 };
@@ -24,41 +28,24 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use tokio::{task::spawn_blocking, time::sleep};
 
-use super::{
-    draw::{PLANTED, PODS},
-    dump::{Dump, Place},
-    plant::{self, ECHO_PORT},
-};
-use crate::{
-    observer::{descendants, in_net_ns_of},
-    sandbox::control_groups,
-};
-
-/// How long an agent may take until it answers.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
-/// How long a datagram or a connection may take between two pods.
-const ECHO_MAX: Duration = Duration::from_millis(500);
-/// The built-in workload's port for TCP.
-const WORKLOAD_PORT: u16 = 7000;
 /// What a sandbox starts an agent as.
 const AGENT_ROLE: &str = "__faultline-agent";
+/// What a control group's usage of memory is called, by version.
+const USAGE_FILES: [&str; 2] = ["memory.usage_in_bytes", "memory.current"];
 
 /// A node and its pods.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
     /// Its name.
     pub(super) name: String,
+    /// How its agent is reached.
+    pub(super) endpoint: AgentEndpoint,
     sandbox: Arc<Sandbox>,
-    endpoint: AgentEndpoint,
-    /// The pods' uids, by position.
-    uids: Vec<String>,
-    /// The processes that hold the pods' namespaces, by position.
-    pub(super) holders: Vec<i32>,
-    /// The pods' addresses, by position.
-    pub(super) addresses: Vec<Vec<IpAddr>>,
-    place: Place,
+    /// The pods' names, by position.
+    pods: Vec<String>,
+    init: i32,
+    groups: Vec<PathBuf>,
     state_dir: PathBuf,
 }
 
@@ -69,24 +56,17 @@ impl Node {
         if pods.len() != PODS {
             bail!("{} pods on {name}, not {PODS}", pods.len());
         }
-        let mut holders = Vec::new();
-        for pod in &pods {
-            holders.push(sandbox.pod_process(&pod.uid).context("a pod's process")?.pid);
-        }
-        let init = parent(holders[0]).context("the node's pid 1")?;
-        let names = pods.iter().map(|pod| pod.name.clone());
-        let mut networks: Vec<(String, i32)> = names.zip(holders.iter().copied()).collect();
-        networks.push((name.to_owned(), init));
+        let holder = sandbox.pod_process(&pods[0].uid).context("a pod's process")?.pid;
+        let init = parent(holder).context("the node's pid 1")?;
         let groups = control_groups(sandbox.id()).into_iter().map(|dir| dir.join(name));
         let groups: Vec<PathBuf> = groups.filter(|dir| dir.is_dir()).collect();
         let endpoint = sandbox.agents().into_iter().find(|agent| agent.node == name);
         Ok(Self {
             name: name.into(),
             endpoint: endpoint.context("an agent")?,
-            uids: pods.iter().map(|pod| pod.uid.clone()).collect(),
-            holders,
-            addresses: pods.into_iter().map(|pod| pod.addresses).collect(),
-            place: Place { init, networks, groups },
+            pods: pods.into_iter().map(|pod| pod.name).collect(),
+            init,
+            groups,
             // As the node sees it: the journal gets a disk of its own there.
             state_dir: PathBuf::from(format!("/proc/{init}/root"))
                 .join(sandbox.directory().join(name).join("state").strip_prefix("/")?),
@@ -96,20 +76,32 @@ impl Node {
 
     /// Plants what is foreign to us, and the harness's own echoes.
     pub(super) fn plant(&self) -> anyhow::Result<()> {
-        self.give_disk()?;
-        for pid in &self.holders {
-            plant::in_network_of(*pid)?;
-            plant::echo_in(*pid);
+        plant::disk(self.init, &self.journal_disk())?;
+        for position in 0..PODS {
+            let holder = self.holder(position).context("a pod's process")?;
+            if position != BARE {
+                plant::in_network_of(holder)?;
+            }
+            plant::echo_in(holder);
         }
         let pod = self.pod(PLANTED).context("the planted pod")?;
         let container = pod.containers.first().context("its container")?;
-        plant::in_groups_of(&container.id, &self.place.groups)
+        plant::in_groups_of(&container.id, &self.groups)
     }
 
-    /// Puts the journal on a small disk of its own, so that it can be filled.
-    fn give_disk(&self) -> anyhow::Result<()> {
-        let dir = self.sandbox.directory().join(&self.name).join("state/journal");
-        plant::disk(self.place.init, &dir)
+    /// The harness's own echo in a pod that is new.
+    pub(super) fn plant_echo(&self, position: usize) -> anyhow::Result<()> {
+        plant::echo_in(self.holder(position).context("a pod's process")?);
+        Ok(())
+    }
+
+    fn journal_disk(&self) -> PathBuf {
+        self.sandbox.directory().join(&self.name).join("state/journal")
+    }
+
+    /// The journal's directory, as seen from here.
+    pub(super) fn journal_dir(&self) -> PathBuf {
+        self.state_dir.join("journal")
     }
 
     /// Fills the disk of the journal to the last byte.
@@ -124,8 +116,13 @@ impl Node {
         Ok(fs::remove_file(self.filler())?)
     }
 
+    /// Lets nothing be written to the disk of the journal, or lets it again.
+    pub(super) fn write_protect(&self, on: bool) -> anyhow::Result<()> {
+        plant::write_protect(self.init, &self.journal_disk(), on)
+    }
+
     fn filler(&self) -> PathBuf {
-        self.state_dir.join("journal/somebody-elses")
+        self.journal_dir().join("somebody-elses")
     }
 
     /// Cuts the way from here to the agent.
@@ -140,26 +137,52 @@ impl Node {
 
     /// A pod as it is now, with its present container.
     pub(super) fn pod(&self, position: usize) -> Option<Pod> {
-        self.sandbox.pods().into_iter().find(|pod| pod.uid == self.uids[position])
+        let pods = self.sandbox.pods();
+        pods.into_iter().find(|pod| pod.node == self.name && pod.name == self.pods[position])
+    }
+
+    /// The process that holds a pod's namespaces, while it lives.
+    pub(super) fn holder(&self, position: usize) -> Option<i32> {
+        let process = self.sandbox.pod_process(&self.pod(position)?.uid)?;
+        process.is_alive().then_some(process.pid)
+    }
+
+    /// The addresses of all pods, by position.
+    pub(super) fn addresses(&self) -> Vec<Vec<IpAddr>> {
+        (0..PODS).map(|p| self.pod(p).map_or_else(Vec::new, |pod| pod.addresses)).collect()
     }
 
     /// The id of a pod's container, if it runs.
     pub(super) fn running_container(&self, position: usize) -> Option<String> {
-        let id = self.pod(position)?.containers.first()?.id.clone();
-        let below = Path::new("kubepods").join(format!("pod{}", self.uids[position])).join(&id);
-        let file = self.place.groups.first()?.join(below).join("cgroup.procs");
-        let runs = fs::read_to_string(file).is_ok_and(|text| !text.trim().is_empty());
-        runs.then_some(id)
+        let pod = self.pod(position)?;
+        let id = pod.containers.first()?.id.clone();
+        let group = self.group_of(&pod.uid, &id).next()?;
+        let text = fs::read_to_string(group.join("cgroup.procs")).ok()?;
+        (!text.trim().is_empty()).then_some(id)
+    }
+
+    /// Where the memory that a pod's container uses can be read.
+    pub(super) fn memory_usage(&self, position: usize) -> Option<PathBuf> {
+        let pod = self.pod(position)?;
+        let groups = self.group_of(&pod.uid, &pod.containers.first()?.id);
+        let files = groups.flat_map(|group| USAGE_FILES.map(|file| group.join(file)));
+        files.into_iter().find(|file| file.exists())
+    }
+
+    /// The control groups of a container, one of each hierarchy.
+    fn group_of(&self, uid: &str, id: &str) -> impl Iterator<Item = PathBuf> {
+        let below = Path::new("kubepods").join(format!("pod{uid}")).join(id);
+        self.groups.iter().map(move |group| group.join(&below))
     }
 
     /// Where a pod's echo of the harness answers.
-    pub(super) fn echo(&self, position: usize) -> SocketAddr {
-        SocketAddr::new(self.addresses[position][0], ECHO_PORT)
+    pub(super) fn echo(&self, position: usize) -> Option<SocketAddr> {
+        Some(SocketAddr::new(*self.pod(position)?.addresses.first()?, ECHO_PORT))
     }
 
     /// Its agent's pid, while it runs.
     pub(super) fn agent(&self) -> Option<i32> {
-        let init = self.place.init;
+        let init = self.init;
         let children = fs::read_to_string(format!("/proc/{init}/task/{init}/children")).ok()?;
         let pids = children.split_whitespace().filter_map(|pid| pid.parse().ok());
         pids.into_iter().find(|pid| command(*pid).contains(AGENT_ROLE))
@@ -172,35 +195,26 @@ impl Node {
 
     /// Sends a signal to pid 1 of the node.
     pub(super) fn signal_init(&self, signal: Signal) {
-        kill(Pid::from_raw(self.place.init), signal).ok();
+        kill(Pid::from_raw(self.init), signal).ok();
     }
 
     /// The processes that the agent has started for faults.
     pub(super) fn helpers(&self) -> Vec<i32> {
-        let all = descendants(self.place.init).into_iter();
+        let all = processes_below(self.init).into_iter();
         all.filter(|pid| command(*pid).contains(MARKER)).collect()
+    }
+
+    /// A pod's holder and all processes in it.
+    pub(super) fn processes_of(&self, position: usize) -> Vec<i32> {
+        let holder = self.holder(position).into_iter();
+        holder.flat_map(|pid| std::iter::once(pid).chain(processes_below(pid))).collect()
     }
 
     /// The main process of a pod's container.
     pub(super) fn main_process(&self, position: usize) -> Option<i32> {
-        let holder = self.holders[position];
+        let holder = self.holder(position)?;
         let children = fs::read_to_string(format!("/proc/{holder}/task/{holder}/children")).ok()?;
         children.split_whitespace().find_map(|pid| pid.parse().ok())
-    }
-
-    /// Waits until the agent answers.
-    pub(super) async fn connect(&self) -> anyhow::Result<Fleet> {
-        let start = Instant::now();
-        loop {
-            let endpoints = std::slice::from_ref(&self.endpoint);
-            match Fleet::connect(endpoints, self.sandbox.credentials()).await {
-                Ok(fleet) => return Ok(fleet),
-                Err(errors) if start.elapsed() > ANSWER_MAX => {
-                    bail!("the agent of {} does not answer: {errors:?}", self.name)
-                }
-                Err(_) => sleep(Duration::from_millis(10)).await,
-            }
-        }
     }
 
     /// Has the agent die when it next reaches a step.
@@ -222,63 +236,47 @@ impl Node {
 
     /// The records in the agent's journal.
     pub(super) fn journal(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(self.state_dir.join("journal")).into_iter().flatten().flatten();
+        let entries = fs::read_dir(self.journal_dir()).into_iter().flatten().flatten();
         let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
         files.sort();
         files
     }
 
-    /// All that is to be the same after a round.
-    pub(super) async fn dump(&self) -> anyhow::Result<Dump> {
-        let place = self.place.clone();
-        Ok(spawn_blocking(move || Dump::take(&place)).await?)
+    /// All that is to be the same after a round. What has not changed since `last` is not read again.
+    ///
+    /// # Errors
+    /// When it cannot be looked at, as while a pod is not there.
+    pub(super) fn dump(&self, last: &Dump) -> anyhow::Result<Dump> {
+        let mut networks = vec![(self.name.clone(), self.init)];
+        for (position, name) in self.pods.iter().enumerate() {
+            let holder = self.holder(position).with_context(|| format!("{name} is not there"))?;
+            networks.push((name.clone(), holder));
+        }
+        let place = Place { init: self.init, networks, groups: self.groups.clone() };
+        Ok(Dump::take(&place, last)?)
+    }
+
+    /// Its networks that `is_meant` says yes to by their names, for a person.
+    pub(super) fn show(&self, is_meant: impl Fn(&str) -> bool) -> Vec<String> {
+        let pods =
+            self.pods.iter().enumerate().filter_map(|(p, name)| Some((name, self.holder(p)?)));
+        let networks = pods.chain([(&self.name, self.init)]).filter(|(name, _)| is_meant(name));
+        networks.map(|(name, pid)| dump::show_network(name, pid)).collect()
+    }
+
+    /// The name of a pod.
+    pub(super) fn pod_name(&self, position: usize) -> &str {
+        &self.pods[position]
     }
 
     /// What the faults of these ids have left outside of the node's own part of the system.
     pub(super) fn left_of(&self, ids: &[FaultId]) -> Vec<String> {
-        let roots = self.place.groups.iter().filter_map(|dir| dir.parent()?.parent());
+        let roots = self.groups.iter().filter_map(|dir| dir.parent()?.parent());
         let groups = roots.flat_map(|root| ids.iter().map(|id| root.join(id.object_name())));
         let groups = groups.filter(|dir| dir.exists());
         let files = self.journal().into_iter().chain(groups);
         files.map(|path| format!("+ {}", path.display())).collect()
     }
-
-    /// What does not come through between the pods, each as one sentence.
-    pub(super) async fn traffic(&self) -> anyhow::Result<Vec<String>> {
-        let this = self.clone();
-        Ok(spawn_blocking(move || this.traffic_now()).await?)
-    }
-
-    fn traffic_now(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        for from in 0..PODS {
-            for to in (0..PODS).filter(|to| *to != from) {
-                let target = self.echo(to);
-                let workload = SocketAddr::new(target.ip(), WORKLOAD_PORT);
-                let said = in_net_ns_of(self.holders[from], || {
-                    let udp = echoes(target).err().map(|error| ("UDP", error));
-                    if to == PLANTED {
-                        return udp;
-                    }
-                    let tcp = std::net::TcpStream::connect_timeout(&workload, ECHO_MAX).err();
-                    udp.or(tcp.map(|error| ("TCP", error)))
-                });
-                if let Some((protocol, error)) = said {
-                    problems.push(format!("{protocol} from pod {from} to pod {to}: {error}"));
-                }
-            }
-        }
-        problems
-    }
-}
-
-/// Whether a datagram comes back.
-fn echoes(to: SocketAddr) -> std::io::Result<()> {
-    let socket = UdpSocket::bind("0.0.0.0:0")?;
-    socket.set_read_timeout(Some(ECHO_MAX))?;
-    socket.connect(to)?;
-    socket.send(b"ping")?;
-    socket.recv(&mut [0; 8]).map(drop)
 }
 
 fn command(pid: i32) -> String {

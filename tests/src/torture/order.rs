@@ -1,152 +1,133 @@
-//! The controller of a round: prepares, commits and renews each fault by itself, until it is told to
-//! stop or dies, and remembers until when each may last by what it was told.
+//! The controller of a round, as the torture program handles it: starts it, hears what it knows, stops
+//! and kills it.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    io::{BufRead as _, BufReader, Write as _},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
-use faultline::agents::{ANSWER_MAX, AgentError, Fleet};
-use faultline_proto::{
-    boottime::BootTime, fault::Scope, id::RunId, limits::RENEWALS_PER_LEASE, pb,
+use anyhow::Context as _;
+use faultline::agents::AgentError;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
 };
-use tokio::{task::JoinSet, time::sleep};
 
-use super::{draw::Drawn, measure::now, node::Node};
+use super::{
+    controller::ROLE,
+    script::{Known, Script, Told},
+};
 
-/// What is known of one fault's order.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Known {
-    /// The latest end, once that is chosen.
-    pub(super) deadline: Option<BootTime>,
-    /// The latest answer's end of the lease; `None` until the commit is answered.
-    pub(super) lease_end: Option<BootTime>,
-    /// A Commit has been sent.
-    pub(super) committing: bool,
-    /// Requests without an answer: what they asked for may have happened.
-    pub(super) open: u32,
-    /// Why it was not injected, if the agent said so.
-    pub(super) refused: Option<String>,
-}
+/// How long a controller may take until it has spoken with its agents.
+const READY_MAX: Duration = Duration::from_secs(15);
 
-/// The orders of a round.
+/// A controller, and what it has said so far.
 #[derive(Debug)]
 pub(super) struct Orders {
-    known: Arc<Mutex<Vec<Known>>>,
-    tasks: JoinSet<()>,
+    child: Child,
+    input: ChildStdin,
+    heard: Arc<Mutex<Heard>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+/// What a controller has said.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Heard {
+    /// What it knows of each fault.
+    pub(super) known: Vec<Known>,
+    /// What it complained of.
+    pub(super) problems: Vec<String>,
 }
 
 impl Orders {
-    /// Begins with all of them at once.
-    pub(super) fn begin(node: &Node, fleet: &Arc<Fleet>, faults: &[Drawn]) -> Self {
-        let known = Arc::new(Mutex::new(vec![Known::default(); faults.len()]));
-        let mut tasks = JoinSet::new();
-        for (index, fault) in faults.iter().enumerate() {
-            let order = Order {
-                fleet: Arc::clone(fleet),
-                node: node.name.clone(),
-                known: Arc::clone(&known),
-                index,
-            };
-            let Some(pod) = node.pod(fault.pod) else { continue };
-            let target = match fault.scope {
-                Scope::Pod => pod.target(),
-                Scope::Container => pod.container_target(),
-            };
-            tasks.spawn(order.carry_out(fault.clone(), target.into()));
+    /// Starts a controller, and waits until it has spoken with its agents.
+    ///
+    /// # Errors
+    /// When it does not get so far.
+    pub(super) fn start(script: &Script, faults: usize) -> anyhow::Result<Self> {
+        let mut child = Command::new("/proc/self/exe")
+            .arg(ROLE)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("start a controller")?;
+        let mut input = child.stdin.take().context("its input")?;
+        let output = child.stdout.take().context("its output")?;
+        let known = vec![Known::default(); faults];
+        let heard = Arc::new(Mutex::new(Heard { known, problems: Vec::new() }));
+        let (ready, is_ready) = mpsc::channel();
+        let theirs = Arc::clone(&heard);
+        let reader = thread::spawn(move || listen(output, &theirs, &ready));
+        writeln!(input, "{}", serde_json::to_string(script)?)?;
+        let mut this = Self { child, input, heard, reader: Some(reader) };
+        if is_ready.recv_timeout(READY_MAX).is_err() {
+            this.kill();
+            anyhow::bail!("no controller: {:?}", this.heard().problems);
         }
-        Self { known, tasks }
+        Ok(this)
     }
 
-    /// The controller dies: from here on no request is sent and no answer heard.
-    pub(super) fn abort(&mut self) {
-        self.tasks.abort_all();
+    /// Has it begin.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub(super) fn go(&mut self) -> anyhow::Result<()> {
+        self.input.write_all(b"go\n").context("tell the controller to begin")
     }
 
-    /// What is known now.
-    pub(super) fn known(&self) -> Vec<Known> {
-        lock(&self.known).clone()
+    /// Sends a signal to it.
+    pub(super) fn signal(&self, signal: Signal) {
+        if let Ok(pid) = i32::try_from(self.child.id()) {
+            // It is not reaped yet: the pid is its own.
+            kill(Pid::from_raw(pid), signal).ok();
+        }
+    }
+
+    /// Kills it, and hears all that it had said.
+    pub(super) fn kill(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            self.child.kill().ok();
+            self.child.wait().ok();
+            reader.join().ok();
+        }
+    }
+
+    /// What it has said so far.
+    pub(super) fn heard(&self) -> Heard {
+        lock(&self.heard).clone()
     }
 }
 
-struct Order {
-    fleet: Arc<Fleet>,
-    node: String,
-    known: Arc<Mutex<Vec<Known>>>,
-    index: usize,
+impl Drop for Orders {
+    fn drop(&mut self) {
+        self.kill();
+    }
 }
 
-impl Order {
-    async fn carry_out(self, fault: Drawn, target: pb::Target) {
-        let deadline = now().after(fault.lifetime);
-        self.note(|known| known.deadline = Some(deadline));
-        let injection = pb::Injection {
-            fault_id: fault.id.to_string(),
-            target: Some(target),
-            fault: Some(fault.fault.clone().into()),
-            lease_ms: u64::try_from(fault.lease.as_millis()).unwrap_or(u64::MAX),
-            deadline_boottime_ns: deadline.as_nanos(),
-        };
-        // A run of its own: where it is refused, the others go on.
-        let run = RunId::from_bits(u64::from_str_radix(&fault.id.to_string(), 16).unwrap_or(1));
-        let by_node = BTreeMap::from([(self.node.clone(), vec![injection])]);
-        if let Err(errors) = self.fleet.prepare(run, &by_node, false).await {
-            let why = errors.iter().map(reason).next().unwrap_or_default();
-            return self.note(|known| known.refused = Some(why));
-        }
-        let ids = BTreeMap::from([(self.node.clone(), vec![fault.id.to_string()])]);
-        self.note(|known| (known.committing, known.open) = (true, known.open + 1));
-        tokio::join!(self.commit(&ids), self.renew(&ids, fault.lease));
-    }
-
-    async fn commit(&self, ids: &BTreeMap<String, Vec<String>>) {
-        let answers = self.fleet.commit(ids).await;
-        for answer in answers.into_values() {
-            match answer {
-                Ok(statuses) => self.answered(&statuses),
-                Err(error) if is_refusal(&error) => {
-                    let why = format!("commit: {}", reason(&error));
-                    self.note(|known| (known.refused, known.open) = (Some(why), known.open - 1));
-                }
-                // Not known to have happened or not: it stays open.
-                Err(_) => {}
-            }
-        }
-    }
-
-    async fn renew(&self, ids: &BTreeMap<String, Vec<String>>, lease: Duration) {
-        loop {
-            sleep(lease / RENEWALS_PER_LEASE).await;
-            self.note(|known| known.open += 1);
-            for (node, ids) in ids {
-                match self.fleet.renew(node, ids.clone(), ANSWER_MAX).await {
-                    Ok(statuses) => self.answered(&statuses),
-                    Err(_) => return,
+fn listen(output: ChildStdout, heard: &Mutex<Heard>, ready: &mpsc::Sender<()>) {
+    for line in BufReader::new(output).lines().map_while(Result::ok) {
+        match serde_json::from_str(&line) {
+            Ok(Told::Ready) => drop(ready.send(())),
+            Ok(Told::Known { index, known }) => {
+                if let Some(entry) = lock(heard).known.get_mut(index) {
+                    *entry = known;
                 }
             }
+            Ok(Told::Problem(problem)) => lock(heard).problems.push(problem),
+            // The last line of one that was killed may be torn.
+            Err(error) if line.ends_with('}') => {
+                lock(heard).problems.push(format!("the controller said {line:?}: {error}"));
+            }
+            Err(_) => {}
         }
     }
-
-    fn answered(&self, statuses: &[pb::InjectionStatus]) {
-        self.note(|known| {
-            known.open -= 1;
-            let ends = statuses.iter().map(|s| BootTime::from_nanos(s.lease_end_boottime_ns));
-            known.lease_end = ends.chain(known.lease_end).max();
-        });
-    }
-
-    fn note(&self, change: impl FnOnce(&mut Known)) {
-        change(&mut lock(&self.known)[self.index]);
-    }
 }
 
-fn lock(known: &Mutex<Vec<Known>>) -> MutexGuard<'_, Vec<Known>> {
-    known.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn is_refusal(error: &AgentError) -> bool {
-    matches!(error, AgentError::Refused { .. })
+fn lock(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
+    heard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The stable word of a refusal, or that there was no answer.

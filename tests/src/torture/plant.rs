@@ -1,7 +1,7 @@
 //! What is foreign to Faultline and must come through every round unchanged: planted before the first.
 //!
-//! In every pod an nftables table with rules and counters, a queueing discipline and, where
-//! installed, rules of iptables; in one container a control group of somebody else's and a process
+//! In every pod but one, which may be deleted, an nftables table with rules and counters, a queueing
+//! discipline and, where installed, rules of iptables; in one container a control group of somebody else's and a process
 //! that somebody else has stopped. And an echo of the harness's own, which no fault can end.
 
 use std::{
@@ -114,6 +114,23 @@ fn below(dir: &Path, name: &str) -> Option<PathBuf> {
 
 /// Mounts a small disk in the mount namespace of a process.
 pub(super) fn disk(pid: i32, dir: &Path) -> anyhow::Result<()> {
+    mount_in(pid, dir, Some("tmpfs"), MsFlags::empty(), Some(DISK_OPTIONS))
+}
+
+/// Lets nothing be written there, or lets it again.
+pub(super) fn write_protect(pid: i32, dir: &Path, on: bool) -> anyhow::Result<()> {
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+    let flags = if on { flags | MsFlags::MS_RDONLY } else { flags };
+    mount_in(pid, dir, None, flags, None)
+}
+
+fn mount_in(
+    pid: i32,
+    dir: &Path,
+    what: Option<&str>,
+    flags: MsFlags,
+    options: Option<&str>,
+) -> anyhow::Result<()> {
     let namespace = fs::File::open(format!("/proc/{pid}/ns/mnt"))?;
     let mounted = thread::scope(|scope| {
         let inside = scope.spawn(|| {
@@ -121,12 +138,12 @@ pub(super) fn disk(pid: i32, dir: &Path) -> anyhow::Result<()> {
             // `setns(2)`.
             unshare(CloneFlags::CLONE_FS)?;
             setns(&namespace, CloneFlags::CLONE_NEWNS)?;
-            mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::empty(), Some(DISK_OPTIONS))
+            mount(what, dir, what, flags, options)
         });
         inside.join()
     });
     let mounted = mounted.map_err(|_panic| anyhow::anyhow!("the thread that mounts ended"))?;
-    mounted.with_context(|| format!("mount a disk on {}", dir.display()))
+    mounted.with_context(|| format!("mount {}", dir.display()))
 }
 
 /// Drops what this program sends to an agent, in its own network namespace.

@@ -3,6 +3,8 @@
 
 use std::{ops::Range, time::Duration};
 
+use faultline_proto::fault::Draw;
+
 /// The golden ratio's fraction in 64 bits: what each step adds.
 const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -53,5 +55,11 @@ impl Rng {
     /// A time of a range of milliseconds, to the microsecond.
     pub(super) fn millis(&mut self, range: Range<u64>) -> Duration {
         Duration::from_micros(self.within(range.start * 1000..range.end * 1000))
+    }
+}
+
+impl Draw for Rng {
+    fn within(&mut self, range: Range<u64>) -> u64 {
+        Self::within(self, range)
     }
 }
