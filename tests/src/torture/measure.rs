@@ -184,8 +184,8 @@ impl Sight {
 /// When datagrams were sent that were lost. If none comes back at the end, all of those are; otherwise
 /// those of the last moment do not count: their answers may be on their way.
 fn losses(sent: &[(BootTime, bool)], acts: bool) -> History {
-    let newest_back = sent.iter().rposition(|(_, back)| *back).unwrap_or(0);
-    let end = if acts { sent.len() } else { newest_back + 1 };
+    let newest_back = sent.iter().rposition(|(_, back)| *back);
+    let end = if acts { sent.len() } else { newest_back.map_or(0, |newest| newest + 1) };
     let mut history = History::default();
     for (at, back) in sent.iter().take(end) {
         history.note(*at, !back);
@@ -279,6 +279,7 @@ mod tests {
     fn what_is_lost_is_told_from_what_is_on_its_way() {
         let (back, lost) = (true, false);
         assert_eq!(history(&[back, back, lost], false), [None, None, None], "on its way");
+        assert_eq!(history(&[lost, lost], false), [None, None, None], "none has had the time");
         let outage = [back, lost, lost, back, lost];
         assert_eq!(history(&outage, false), [Some(at(1)), Some(at(2)), Some(at(3))]);
         assert_eq!(history(&outage, true), [Some(at(1)), Some(at(4)), None], "cut again");
