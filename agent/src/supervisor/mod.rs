@@ -5,6 +5,7 @@
 //! about one loop. Below it everything is synchronous; kernel calls take microseconds. It wakes for
 //! the next request or the next timer (lease, deadline, proof, retry), whichever is first.
 
+mod amend;
 mod clean;
 mod handle;
 mod held;
@@ -13,6 +14,7 @@ mod prepare;
 mod run;
 mod start;
 
+pub use amend::{AmendAnswer, AmendError, AmendItem};
 pub use handle::{CommitAnswer, Handle, NotAllowedFault, PrepareItem, QueueError, RevertScope};
 pub use held::Status;
 pub use node::{Condition, HaltState};
