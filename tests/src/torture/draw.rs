@@ -40,6 +40,9 @@ pub(super) struct Drawn {
     pub(super) lease: Duration,
     /// From its Prepare to its latest end.
     pub(super) lifetime: Duration,
+    /// What it is changed into, and how long after its Commit was answered. Of kinds that cannot be
+    /// changed this is refused.
+    pub(super) amended: Option<(Duration, Fault)>,
 }
 
 /// A round, before it happens.
@@ -95,12 +98,17 @@ fn fault(rng: &mut Rng, addresses: &[Vec<IpAddr>]) -> anyhow::Result<Drawn> {
     let kind = rng.pick(KINDS).name;
     let pod = rng.index(PODS);
     let generator = kinds::generator(kind).context("a kind without a generator")?;
-    let (scope, wire) = generator(rng, &kinds::Around { pod, addresses });
-    let fault = Fault::try_from(pb::Fault { kind: Some(wire.clone()) })
-        .with_context(|| format!("{wire:?}"))?;
+    let around = kinds::Around { pod, addresses };
+    let draw = |rng: &mut Rng| {
+        let (scope, wire) = generator(rng, &around);
+        let fault = Fault::try_from(pb::Fault { kind: Some(wire.clone()) });
+        fault.with_context(|| format!("{wire:?}")).map(|fault| (scope, fault))
+    };
+    let (scope, fault) = draw(rng)?;
     let shortest = u64::try_from(LEASE_MIN.as_millis())?;
     let lease_ms = rng.within(shortest..LEASE_MS_MAX);
     let lifetime = Duration::from_millis(rng.within(lease_ms / 2..lease_ms * 2));
     let (id, lease) = (FaultId::from_bits(rng.bits()), Duration::from_millis(lease_ms));
-    Ok(Drawn { pod, kind, id, scope, fault, lease, lifetime })
+    let amended = if rng.chance(50) { Some((rng.millis(0..100), draw(rng)?.1)) } else { None };
+    Ok(Drawn { pod, kind, id, scope, fault, lease, lifetime, amended })
 }

@@ -1,5 +1,5 @@
-//! The controller of a round: prepares, commits and renews each fault by itself, until it is told to
-//! stop or dies, and remembers until when each may last by what it was told.
+//! The controller of a round: prepares, commits, renews and changes each fault by itself, until it is
+//! told to stop or dies, and remembers until when each may last by what it was told.
 
 use std::{
     collections::BTreeMap,
@@ -97,7 +97,11 @@ impl Order {
         }
         let ids = BTreeMap::from([(self.node.clone(), vec![fault.id.to_string()])]);
         self.note(|known| (known.committing, known.open) = (true, known.open + 1));
-        tokio::join!(self.commit(&ids), self.renew(&ids, fault.lease));
+        let act = async {
+            self.commit(&ids).await;
+            self.amend(&fault).await;
+        };
+        tokio::join!(act, self.renew(&ids, fault.lease));
     }
 
     async fn commit(&self, ids: &BTreeMap<String, Vec<String>>) {
@@ -111,6 +115,25 @@ impl Order {
                 }
                 // Not known to have happened or not: it stays open.
                 Err(_) => {}
+            }
+        }
+    }
+
+    /// Changes it, where that was drawn. A lease and its end stay as they are, whatever comes of it.
+    async fn amend(&self, fault: &Drawn) {
+        let Some((delay, amended)) = &fault.amended else { return };
+        sleep(*delay).await;
+        let amendment =
+            pb::Amendment { fault_id: fault.id.to_string(), fault: Some(amended.clone().into()) };
+        let by_node = BTreeMap::from([(self.node.clone(), vec![amendment])]);
+        for answer in self.fleet.amend(&by_node).await.into_values() {
+            let refused = answer.err().filter(is_refusal).map(|error| reason(&error));
+            // Its lease or deadline may be over, or its kind one that cannot be changed.
+            let unexpected = refused.filter(|why| {
+                !["wrong_state", "unknown_fault", "not_possible", "target_gone"].contains(&&**why)
+            });
+            if let Some(why) = unexpected {
+                self.note(|known| known.refused = Some(why));
             }
         }
     }

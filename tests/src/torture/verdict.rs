@@ -54,7 +54,11 @@ impl Effect {
                 .filter(|i| limits[*i].is_some())
                 .collect();
             let exact = match causes.as_slice() {
-                [only] => known[*only].open == 0 && known[*only].lease_end.is_some(),
+                [only] => {
+                    let is_known = known[*only].open == 0 && known[*only].lease_end.is_some();
+                    // What it was changed into may not be what is watched.
+                    is_known && plan.faults[*only].amended.is_none()
+                }
                 _ => false,
             };
             let limit = causes.iter().filter_map(|i| limits[*i]).max();
