@@ -68,6 +68,14 @@ steps! {
     BEFORE_RENEW = "renew.before", at_start: false;
     /// Extended in the kernel, not noted.
     RENEWED = "renew.after", at_start: false;
+    /// A change is planned and not on disk yet.
+    BEFORE_AMEND = "amend.before", at_start: false;
+    /// What takes back old and new is on disk, the old is in the kernel.
+    AMEND_JOURNALLED = "amend.journalled", at_start: false;
+    /// What the new takes is in the kernel, and the old in effect.
+    AMEND_READY = "amend.ready", at_start: false;
+    /// The new is in the kernel, not noted and not proven.
+    AMENDED = "amend.after", at_start: false;
     /// Before the kernel is changed back.
     BEFORE_REVERT = "revert.before", at_start: false;
     /// The kernel is changed back, not read yet.

@@ -26,7 +26,9 @@ use thiserror::Error;
 
 use crate::{failpoint, fault::AnyInjection};
 
-/// The version of the records that this agent writes, and the only one that it reads.
+/// The version of the records that this agent writes, and the only one that it reads. What a fault kind
+/// adds to its plans can be left out, and is then not written: an agent that does not know it reverts
+/// such a record all the same.
 const VERSION: u32 = 1;
 const MAGIC: &str = "faultline-journal";
 const EXTENSION: &str = "json";
@@ -177,6 +179,17 @@ impl Journal {
         let write = || File::create(&path)?.sync_all();
         write().map_err(|e| JournalError::new("write", &path, e))?;
         sync(&self.dir)
+    }
+
+    /// Puts records in the place of those that are on disk for the same injections. Each must take back
+    /// what the one before it does as well: the kernel is changed after this, or not at all.
+    ///
+    /// # Errors
+    /// When that fails (a full or read-only disk). Some of the new ones may be there.
+    pub fn replace(&self, records: Vec<Record>) -> Result<Vec<Journalled>, JournalError> {
+        records.iter().try_for_each(|record| self.write(record))?;
+        sync(&self.dir)?;
+        Ok(records.into_iter().map(|record| Journalled { record }).collect())
     }
 
     /// Removes the record of an injection of which nothing is left, and its acknowledgement. Neither
@@ -391,6 +404,26 @@ mod tests {
         let (_, found) = Journal::open(dir.path()).expect("opened again");
         assert_eq!(found.acknowledged, [2].map(FaultId::from_bits).into());
         assert_eq!(fs::read_dir(dir.path()).expect("read").count(), 2, "the torn one and its note");
+    }
+
+    #[test]
+    fn a_record_is_replaced_whole_and_a_disk_that_takes_nothing_keeps_the_one_before() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (journal, _) = Journal::open(dir.path()).expect("opened");
+        journal.append(vec![record(1), record(2)]).expect("appended");
+        let other = |bits| Record { lease: Duration::from_secs(7), ..record(bits) };
+        journal.replace(vec![other(1)]).expect("replaced");
+        let leases = || {
+            let (_, found) = Journal::open(dir.path()).expect("opened again");
+            let mut records: Vec<Record> = found.records.into_iter().map(|r| r.record).collect();
+            records.sort_by_key(|record| record.fault_id);
+            records.iter().map(|record| record.lease.as_secs()).collect::<Vec<_>>()
+        };
+        assert_eq!(leases(), [7, 10]);
+        // Where its temporary file should go there is a directory: even root cannot write there.
+        fs::create_dir(file(dir.path(), 2).with_extension("tmp")).expect("made");
+        journal.replace(vec![other(2)]).expect_err("refused");
+        assert_eq!(leases(), [7, 10], "what is in effect can still be taken back");
     }
 
     #[test]

@@ -163,6 +163,20 @@ impl Lifecycle {
         self.lease_end = lease_end;
     }
 
+    /// What it does is to be changed. The end of the lease stays.
+    ///
+    /// # Errors
+    /// When it is not active, or its lease has ended.
+    pub fn amend(&self, now: BootTime) -> Result<(), NotAllowed> {
+        if self.state != State::Active {
+            return Err(self.not_allowed("so that there is nothing to change"));
+        }
+        if self.lease_end <= now {
+            return Err(self.not_allowed("and its lease has ended"));
+        }
+        Ok(())
+    }
+
     /// It is to be taken back. Returns whether that begins now: not when it is under way or done.
     pub fn revert(&mut self, reason: RevertReason) -> bool {
         match self.state {
@@ -275,9 +289,10 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_has_ended_cannot_be_renewed() {
+    fn a_lease_that_has_ended_can_neither_be_renewed_nor_its_fault_changed() {
         let mut life = active(60);
-        assert!(life.renew(at(10)).is_err());
+        assert!(life.amend(at(9)).is_ok());
+        assert!(life.renew(at(10)).is_err() && life.amend(at(10)).is_err());
         assert_eq!(life.due(at(11)), Some(RevertReason::LeaseLost));
     }
 

@@ -139,8 +139,11 @@ impl Resolver {
     }
 }
 
-/// The addresses of the namespace that this process is in.
-fn node_addresses() -> Result<Vec<IpAddr>, KernelError> {
+/// The addresses of the node itself: of the namespace that this process is in.
+///
+/// # Errors
+/// When they cannot be listed.
+pub fn node_addresses() -> Result<Vec<IpAddr>, KernelError> {
     let interfaces =
         getifaddrs().map_err(|e| KernelError::io("list", "the addresses of the node", e))?;
     let mut addresses: Vec<IpAddr> = interfaces

@@ -1,5 +1,6 @@
-//! How long a partition takes: from a plan to the kernel's acknowledgement, its renewal, its revert.
-//! Beside it the same cut by the command line tools, where they are installed.
+//! How long a partition takes: from a plan to the kernel's acknowledgement, its renewal, a change of it,
+//! its revert. Beside it the same cut by the command line tools, where they are installed, and beside
+//! the change what deleting and making anew comes to.
 //!
 //! Nothing is written to a journal here. A pair of namespaces is made once; every cut has its own
 //! table in one of them.
@@ -24,7 +25,10 @@ use faultline_proto::{
     id::FaultId,
     target::Target,
 };
-use faultline_tests::netns::{Pair, can_test};
+use faultline_tests::{
+    flood::Flood,
+    netns::{B6, Pair, can_test},
+};
 
 const SIZES: [u32; 3] = [1, 1_000, 10_000];
 const LEASE: Duration = Duration::from_mins(1);
@@ -37,6 +41,7 @@ fn main() {
     }
     divan::main();
     compare();
+    compare_amend();
 }
 
 #[divan::bench(args = SIZES, sample_size = 1, sample_count = 50)]
@@ -66,6 +71,16 @@ fn renew(bencher: Bencher<'_, '_>, peers: u32) {
     bencher.bench_local(|| cut.live.renew(clock::now().after(LEASE)).expect("renewed"));
 }
 
+/// From a cut of so many peers to one of as many others.
+#[divan::bench(args = SIZES, sample_size = 1, sample_count = 50)]
+fn amend(bencher: Bencher<'_, '_>, peers: u32) {
+    let mut cut = Cut::new(&partition(peers), &resolved());
+    let mut others = [others(peers), partition(peers)].into_iter().cycle();
+    bencher
+        .with_inputs(|| others.next().expect("there is no last one"))
+        .bench_local_refs(|partition| cut.amend(partition));
+}
+
 #[divan::bench(args = SIZES, sample_size = 1, sample_count = 50)]
 fn revert(bencher: Bencher<'_, '_>, peers: u32) {
     let (partition, resolved) = (partition(peers), resolved());
@@ -89,6 +104,12 @@ impl Cut {
     fn of(plan: PartitionInjection) -> Self {
         let live = plan.inject(clock::now().after(LEASE)).expect("injected");
         Self { plan, live }
+    }
+
+    /// Planned and made.
+    fn amend(&mut self, partition: &Partition) {
+        self.plan = self.plan.amended(partition, &resolved().node_addresses).expect("planned");
+        self.live = self.plan.amend().expect("changed");
     }
 }
 
@@ -143,7 +164,16 @@ fn addresses(count: u32) -> impl Iterator<Item = IpAddr> {
 
 /// Both ways, from so many peers.
 fn partition(count: u32) -> Partition {
-    let mut cidrs: Vec<Cidr> = addresses(count).map(Cidr::host).collect();
+    both_ways(addresses(count).map(Cidr::host).collect())
+}
+
+/// The same with other peers, but for the one that is there.
+fn others(count: u32) -> Partition {
+    let others = (1..count).map(|n| std::net::Ipv4Addr::from_bits(0x0aa0_0000 + n));
+    both_ways(addresses(1).chain(others.map(IpAddr::V4)).map(Cidr::host).collect())
+}
+
+fn both_ways(mut cidrs: Vec<Cidr>) -> Partition {
     cidrs.sort_unstable();
     let peers = PeerSet::Cidrs(cidrs);
     Partition {
@@ -304,4 +334,50 @@ fn measure(tool: &Tool, peers: &[IpAddr]) -> Option<[f64; 2]> {
 fn median_ms(mut times: Vec<Duration>) -> f64 {
     times.sort_unstable();
     times[times.len() / 2].as_secs_f64() * 1e3
+}
+
+/// Prints what a change of a live cut costs, and what deleting it and making it anew does: the time,
+/// and how many packets of a flood from the peer that both cut got through.
+fn compare_amend() {
+    println!(
+        "\nmedian ms of {REPETITIONS} changes of a live cut, and what passed of a flood meanwhile"
+    );
+    println!("{:>6}  {:<18} {:>9} {:>9} {:>9}", "peers", "by", "change", "passed", "of");
+    for count in SIZES {
+        let contents = [others(count), partition(count)].map(and_v6);
+        let mut cut = Cut::new(&contents[1], &resolved());
+        under_flood(count, "amend", |n| cut.amend(&contents[n % 2]));
+        under_flood(count, "delete and create", |n| {
+            cut.plan.revert().expect("reverted");
+            cut = Cut::new(&contents[n % 2], &resolved());
+        });
+    }
+}
+
+/// The same and the other address of the peer that is there: the flood is of both families.
+fn and_v6(partition: Partition) -> Partition {
+    let mut cidrs = match partition.egress {
+        Some(PeerSet::Cidrs(cidrs)) => cidrs,
+        _ => Vec::new(),
+    };
+    cidrs.push(Cidr::host(B6));
+    both_ways(cidrs)
+}
+
+fn under_flood(count: u32, by: &str, mut change: impl FnMut(usize)) {
+    let flood = Flood::start(pair(), 9000);
+    let (sent, arrived) = flood.so_far();
+    let mut times = Vec::new();
+    for n in 0..REPETITIONS {
+        let begun = Instant::now();
+        change(n);
+        times.push(begun.elapsed());
+    }
+    let (sent_after, arrived_after) = flood.so_far();
+    println!(
+        "{count:>6}  {by:<18} {:>9.3} {:>9} {:>9}",
+        median_ms(times),
+        arrived_after - arrived,
+        sent_after - sent
+    );
 }

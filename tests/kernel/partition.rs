@@ -1,9 +1,11 @@
 //! `partition` on a real kernel: see the modules for what is tried.
 
+mod amend;
 mod effect;
 mod lease;
 mod proof;
 mod revert;
+mod supervised;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -20,7 +22,7 @@ use faultline_proto::{
     id::FaultId,
     target::Target,
 };
-use faultline_tests::netns::Namespace;
+use faultline_tests::netns::{Namespace, any_of};
 
 /// Longer than any of these tests.
 const LONG: Duration = Duration::from_mins(1);
@@ -98,6 +100,14 @@ impl Injected {
         }
     }
 
+    /// Becomes another one. The answer says why not.
+    fn amend(&mut self, partition: &Partition) -> Result<(), Refusal> {
+        let plan = self.plan.amended(partition, &[])?;
+        self.live = plan.amend().expect("changed");
+        self.plan = plan;
+        Ok(())
+    }
+
     fn revert(self) -> Vec<String> {
         let notes = self.plan.revert().expect("reverted");
         assert_eq!(self.plan.residue().expect("readable"), Vec::<String>::new());
@@ -107,4 +117,13 @@ impl Injected {
 
 fn at(address: IpAddr, port: u16) -> SocketAddr {
     SocketAddr::new(address, port)
+}
+
+/// Whether a datagram gets from one namespace to an address of another.
+fn udp_passes(from: &Namespace, to: &Namespace, address: SocketAddr) -> bool {
+    let receiver = to.udp(address);
+    let sender = from.udp(at(any_of(address.ip()), 0));
+    // The sender of a dropped packet is told so; whether it arrives is what counts.
+    drop(sender.send_to(&[1], address));
+    receiver.recv(&mut [0]).is_ok()
 }

@@ -208,6 +208,50 @@ async fn nonsense_gets_a_typed_status_and_the_agent_goes_on() {
 }
 
 #[tokio::test]
+async fn an_amendment_that_makes_no_sense_gets_a_typed_status() {
+    let agent = agent();
+    let mut client = agent.controller().await;
+    let amendment =
+        || pb::Amendment { fault_id: "00000000000000a1".into(), fault: injection().fault };
+    let wrong = |change: fn(&mut pb::Amendment)| {
+        let mut amendment = amendment();
+        change(&mut amendment);
+        vec![amendment]
+    };
+    let cases = [
+        ("nothing", "invalid", Vec::new()),
+        ("too many", "invalid", vec![amendment(); 129]),
+        ("an id of wrong length", "invalid", wrong(|a| a.fault_id = "a1".into())),
+        ("one id twice", "invalid", vec![amendment(), amendment()]),
+        ("no fault", "invalid", wrong(|a| a.fault = None)),
+        ("an unknown kind", "invalid", wrong(|a| a.fault = Some(pb::Fault { kind: None }))),
+        (
+            "a fault out of bounds",
+            "invalid",
+            wrong(|a| {
+                let partition = pb::fault::Kind::Partition(pb::Partition::default());
+                a.fault = Some(pb::Fault { kind: Some(partition) });
+            }),
+        ),
+        ("a fault that is not here", "unknown_fault", vec![amendment()]),
+    ];
+    for (what, word, amendments) in cases {
+        let request = pb::AmendRequest { amendments };
+        let status = client.amend(request).await.expect_err(what);
+        let code = if word == "invalid" { Code::InvalidArgument } else { Code::NotFound };
+        assert_eq!(status.code(), code, "{what}: {status:?}");
+        let details = String::from_utf8_lossy(status.details());
+        assert!(details.contains(word), "{what}: {status:?}");
+        assert!(!status.message().is_empty(), "{what}: {status:?}");
+    }
+    // Where the mistake is.
+    let second = pb::Amendment { fault_id: "00000000000000a2".into(), fault: None };
+    let request = pb::AmendRequest { amendments: vec![amendment(), second] };
+    let status = client.amend(request).await.expect_err("no fault");
+    assert!(status.message().contains("amendments[1].fault"), "{status:?}");
+}
+
+#[tokio::test]
 async fn a_halt_refuses_until_resumed_and_survives_a_restart() {
     let agent = agent();
     let mut client = agent.controller().await;

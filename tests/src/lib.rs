@@ -2,6 +2,7 @@
 //! of what it tests.
 
 pub mod fake_agent;
+pub mod flood;
 pub mod netns;
 pub mod observer;
 pub mod pki;
@@ -9,4 +10,5 @@ pub mod process;
 pub mod program;
 pub mod sandbox;
 pub mod sim;
+pub mod supervised;
 pub mod torture;

@@ -20,7 +20,7 @@ pub use sweep::{CGROUP_AGE_MIN, Swept, sweep, sweep_tables, take_back_by_name};
 use crate::{
     kernel::KernelError,
     node_info::Feature,
-    resolve::{Resolved, Resolver},
+    resolve::{self, Resolved, Resolver},
 };
 
 /// A fault, planned: everything that is needed to inject it and to undo it, as plain data.
@@ -35,6 +35,8 @@ use crate::{
 /// - Its `plan` function looks and touches nothing. It chooses every name before acting.
 /// - `inject` stores nothing in `self`. Without a renewal the effect ends at `lease_end` with no
 ///   process of ours alive, or by a holder process outside the agent's own control group.
+/// - A plan to change what is in effect, where the kind has one, takes back both: what is in effect
+///   now and what it is to become. It is in the journal before [`Injection::amend`] is called.
 /// - `revert` is idempotent, and accepts that `inject` never ran, ran halfway, ran in an earlier
 ///   process, or that the target is gone. It undoes only what is still ours.
 /// - `residue` reads the kernel, not our memory, and changes nothing.
@@ -44,6 +46,19 @@ pub trait Injection {
     /// # Errors
     /// When it could not be made completely. The supervisor then reverts.
     fn inject(&self, lease_end: BootTime) -> Result<Box<dyn Live>, KernelError>;
+
+    /// Changes what is in effect into this, which [`AnyInjection::amended`] planned, in one step and
+    /// with the same end of its lease. Returns what takes the place of what is alive of it now.
+    ///
+    /// # Errors
+    /// When it could not be made. What was in effect still is.
+    fn amend(&self) -> Result<Box<dyn Live>, KernelError> {
+        Err(KernelError::Unexpected {
+            verb: "change",
+            object: "a fault in effect".into(),
+            problem: "its kind cannot be changed".into(),
+        })
+    }
 
     /// Undoes the change. Returns what somebody else changed meanwhile and was left alone, each as
     /// one sentence.
@@ -188,6 +203,33 @@ impl AnyInjection {
         }
     }
 
+    /// Plans what makes of this fault, which is in effect, another one: looks, and touches nothing.
+    /// What it comes to takes back both.
+    ///
+    /// # Errors
+    /// Why it cannot be done: of another kind, or a kind that cannot be changed while it acts.
+    pub fn amended(&self, fault: &Fault) -> Result<Self, Refusal> {
+        match (self, fault) {
+            (Self::Partition(plan), Fault::Partition(fault)) => {
+                plan.amended(fault, &resolve::node_addresses()?).map(Self::Partition)
+            }
+            // A signal has been sent, and held memory has its own level and ramp.
+            (Self::Kill(_), Fault::Kill(_))
+            | (Self::MemoryPressure(_), Fault::MemoryPressure(_)) => {
+                let kind = fault.kind();
+                Err(Refusal::NotPossible(format!(
+                    "a {kind} cannot be changed while it is in effect; revert it and inject anew"
+                )))
+            }
+            (Self::Partition(_) | Self::Kill(_) | Self::MemoryPressure(_), fault) => {
+                let kind = fault.kind();
+                Err(Refusal::NotPossible(format!(
+                    "it cannot become a {kind}; revert it and inject that"
+                )))
+            }
+        }
+    }
+
     /// What will be done, in one sentence for a person.
     pub fn describe(&self) -> String {
         match self {
@@ -231,4 +273,35 @@ impl AnyInjection {
 /// What the fault kinds need of this node, and whether it is there.
 pub fn features(resolver: &Resolver) -> Vec<Feature> {
     vec![partition::feature(), memory_pressure::feature(&resolver.cgroups)]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_kind_that_cannot_be_changed_says_so_and_none_becomes_another() {
+        let kill = json!({ "kill": {
+            "id": "00000000000000a1", "target": "shop/api-1", "podUid": "u", "containerId": "c",
+            "containers": "cgroups", "signal": 9, "processes": "main", "every": null,
+            "victims": [], "siblings": [], "mainName": null, "ownDirs": [],
+        } });
+        let kill: AnyInjection = serde_json::from_value(kill).expect("a plan");
+        let kill_all = json!({ "kill": { "signal": 15, "processes": "all", "every": null } });
+        let partition = json!({ "partition": {
+            "egress": "everything", "ingress": null, "protocol": "any", "ports": [],
+            "portSide": "either", "verdict": "drop", "kubelet": "cut",
+        } });
+        for (fault, expected) in [
+            (kill_all, "a kill cannot be changed while it is in effect"),
+            (partition, "it cannot become a partition"),
+        ] {
+            let fault: Fault = serde_json::from_value(fault).expect("a fault");
+            let refusal = kill.amended(&fault).expect_err("refused");
+            assert!(matches!(&refusal, Refusal::NotPossible(why) if why.starts_with(expected)));
+        }
+        assert!(kill.as_injection().amend().is_err());
+    }
 }

@@ -16,6 +16,7 @@ pub mod nft;
 pub mod packet;
 pub mod pidfd;
 pub mod process;
+pub mod rcu;
 pub mod timer;
 
 use std::io;

@@ -16,7 +16,9 @@ use faultline_proto::{
 
 use crate::{
     kernel::clock,
-    supervisor::{PrepareItem, PreparedItem, RevertScope, Status, Stuck, Unrecorded, When},
+    supervisor::{
+        AmendItem, PrepareItem, PreparedItem, RevertScope, Status, Stuck, Unrecorded, When,
+    },
 };
 
 pub(super) struct PrepareRequest {
@@ -91,6 +93,29 @@ pub(super) fn stuck(stuck: &Stuck) -> pb::StuckFault {
         reason: stuck.to_string(),
         acknowledged: stuck.acknowledged,
     }
+}
+
+/// Changes, each of another injection: of two, which is the last would be guessed at.
+pub(super) fn amend(wire: pb::AmendRequest) -> Result<Vec<AmendItem>, InvalidWire> {
+    let count = wire.amendments.len();
+    if count == 0 || count > INJECTIONS_PER_REQUEST_MAX {
+        let problem = format!("expected 1 to {INJECTIONS_PER_REQUEST_MAX}, got {count}");
+        return Err(InvalidWire::new("amendments", problem));
+    }
+    let mut items: Vec<AmendItem> = Vec::with_capacity(count);
+    for (i, amendment) in wire.amendments.into_iter().enumerate() {
+        let at = format!("amendments[{i}]");
+        let fault_id: FaultId =
+            amendment.fault_id.parse().map_err(|e: InvalidWire| e.within(&at))?;
+        if items.iter().any(|item| item.fault_id == fault_id) {
+            let problem = format!("{fault_id} is there twice");
+            return Err(InvalidWire::new("fault_id", problem).within(&at));
+        }
+        let fault = amendment.fault.ok_or_else(|| InvalidWire::new("fault", "is missing"));
+        let fault = fault.and_then(|fault| Fault::try_from(fault).map_err(|e| e.within("fault")));
+        items.push(AmendItem { fault_id, fault: fault.map_err(|e| e.within(&at))? });
+    }
+    Ok(items)
 }
 
 /// When a commit is to take place, and when no more.

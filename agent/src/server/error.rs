@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 use crate::{
     errors::chain,
     fault::Refusal,
-    supervisor::{NotAllowedFault, PrepareError, QueueError, ResumeError},
+    supervisor::{AmendError, NotAllowedFault, PrepareError, QueueError, ResumeError},
 };
 
 fn status(code: Code, word: &str, fault: Option<FaultId>, error: &dyn std::error::Error) -> Status {
@@ -77,7 +77,19 @@ pub(super) fn prepare(error: &PrepareError) -> Status {
     }
 }
 
-fn refused(error: &PrepareError, id: FaultId, refusal: &Refusal) -> Status {
+pub(super) fn amend(error: &AmendError) -> Status {
+    match error {
+        AmendError::Unknown(id) => status(Code::NotFound, "unknown_fault", Some(*id), error),
+        AmendError::NotAllowed { id, .. } => {
+            status(Code::FailedPrecondition, "wrong_state", Some(*id), error)
+        }
+        AmendError::Journal(_) => status(Code::FailedPrecondition, "journal", None, error),
+        AmendError::Refused { id, source, .. } => refused(error, *id, source),
+        AmendError::NotMade { id, .. } => status(Code::Internal, "kernel", Some(*id), error),
+    }
+}
+
+fn refused(error: &dyn std::error::Error, id: FaultId, refusal: &Refusal) -> Status {
     let (code, word) = match refusal {
         Refusal::TargetGone { .. } => (Code::NotFound, "target_gone"),
         Refusal::Unsupported { .. } => (Code::FailedPrecondition, "unsupported"),

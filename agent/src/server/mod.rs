@@ -138,8 +138,16 @@ impl agent_server::Agent for Service {
         Ok(Response::new(pb::RenewResponse { injections, boottime_ns: clock::now().as_nanos() }))
     }
 
-    async fn amend(&self, _: Request<pb::AmendRequest>) -> Answer<pb::AmendResponse> {
-        Err(Status::unimplemented("amend"))
+    async fn amend(&self, request: Request<pb::AmendRequest>) -> Answer<pb::AmendResponse> {
+        let items = convert::amend(request.into_inner()).map_err(|e| error::invalid(&e))?;
+        let statuses = self
+            .supervisor
+            .amend(items)
+            .await
+            .map_err(error::queue)?
+            .map_err(|e| error::amend(&e))?;
+        let injections = statuses.into_iter().map(convert::status).collect();
+        Ok(Response::new(pb::AmendResponse { injections }))
     }
 
     async fn revert(&self, request: Request<pb::RevertRequest>) -> Answer<pb::RevertResponse> {

@@ -14,6 +14,7 @@ use thiserror::Error;
 use tokio::sync::{broadcast, oneshot};
 
 use super::{
+    amend::{AmendAnswer, AmendItem},
     held::Status,
     node::Condition,
     prepare::{PrepareError, PreparedItem},
@@ -122,6 +123,10 @@ pub(super) enum Request {
         ids: Vec<FaultId>,
         reply: oneshot::Sender<Vec<Status>>,
     },
+    Amend {
+        items: Vec<AmendItem>,
+        reply: oneshot::Sender<AmendAnswer>,
+    },
     Revert {
         scope: RevertScope,
         reply: oneshot::Sender<Reverted>,
@@ -187,6 +192,14 @@ impl Handle {
     /// When the supervisor takes no request.
     pub async fn renew(&self, ids: Vec<FaultId>) -> Result<Vec<Status>, QueueError> {
         self.ask(|reply| Request::Renew { ids, reply }).await
+    }
+
+    /// Changes what injections do that are in effect. Answers as [`Handle::commit`] does.
+    ///
+    /// # Errors
+    /// When the supervisor takes no request.
+    pub async fn amend(&self, items: Vec<AmendItem>) -> Result<AmendAnswer, QueueError> {
+        self.ask(|reply| Request::Amend { items, reply }).await
     }
 
     /// Takes injections back. Answers when each is reverted or stuck.

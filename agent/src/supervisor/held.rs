@@ -47,6 +47,8 @@ pub(super) struct ProofState {
     pub(super) evidence: String,
     pub(super) proven: Option<BootTime>,
     pub(super) next_look: Option<BootTime>,
+    /// When what is looked for was put into the kernel.
+    pub(super) begun: Option<BootTime>,
     delay: Duration,
 }
 
@@ -83,7 +85,7 @@ pub struct Status {
     pub residue: Vec<String>,
     /// What somebody else changed meanwhile.
     pub changed_by_others: Vec<String>,
-    /// Why injecting it failed; empty if it did not.
+    /// Why injecting it failed, or changing it; empty if neither did.
     pub failure: String,
 }
 
@@ -93,13 +95,7 @@ impl Held {
             record,
             life,
             live: None,
-            proof: ProofState {
-                proof: Proof::Pending,
-                evidence: String::new(),
-                proven: None,
-                next_look: None,
-                delay: PROOF_DELAY_MIN,
-            },
+            proof: ProofState::new(),
             commit_at: None,
             commit_not_after: None,
             next_wake: None,
@@ -109,6 +105,15 @@ impl Held {
             changed_by_others: Vec::new(),
             failure: String::new(),
         }
+    }
+
+    /// The kernel has been given something else to do for it, which `record` takes back: its effect is
+    /// to be seen anew.
+    pub(super) fn become_other(&mut self, record: Journalled, live: Box<dyn Live>, now: BootTime) {
+        (self.record, self.live) = (record, Some(live));
+        self.failure.clear();
+        self.proof = ProofState::new();
+        self.proof.begin(now);
     }
 
     pub(super) fn record(&self) -> &Record {
@@ -180,9 +185,20 @@ impl Held {
 }
 
 impl ProofState {
+    fn new() -> Self {
+        Self {
+            proof: Proof::Pending,
+            evidence: String::new(),
+            proven: None,
+            next_look: None,
+            begun: None,
+            delay: PROOF_DELAY_MIN,
+        }
+    }
+
     /// The fault was injected: look at once.
     pub(super) fn begin(&mut self, now: BootTime) {
-        self.next_look = Some(now);
+        (self.begun, self.next_look) = (Some(now), Some(now));
     }
 
     /// Takes in what a look showed. Returns whether that settled it.

@@ -5,6 +5,7 @@
 //! about one loop. Below it everything is synchronous; kernel calls take microseconds. It wakes for
 //! the next request or the next timer (lease, deadline, proof, retry), whichever is first.
 
+mod amend;
 mod clean;
 mod handle;
 mod held;
@@ -14,6 +15,7 @@ mod run;
 mod start;
 mod stuck;
 
+pub use amend::{AmendAnswer, AmendError, AmendItem};
 pub use handle::{
     CommitAnswer, Handle, NotAllowedFault, PrepareItem, QueueError, RevertScope, Reverted,
     Unrecorded, When,

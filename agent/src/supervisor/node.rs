@@ -135,7 +135,7 @@ impl NodeState {
         failpoint::reach(failpoint::LOOKED);
         let now = clock::now();
         let window = held.fault().proof_window();
-        let window_end = held.committed.unwrap_or(now).after(window);
+        let window_end = held.proof.begun.unwrap_or(now).after(window);
         if held.proof.looked(now, window_end, seen) {
             let evidence = &held.proof.evidence;
             match held.proof.proof {

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tracing::info;
 
 use super::{
+    amend::AmendAnswer,
     handle::{CommitAnswer, Request, RevertScope, Reverted, Unrecorded, When},
     held::{Held, Status},
     node::{COMMIT_ANSWER_MAX, NodeState},
@@ -25,6 +26,11 @@ enum Waiter {
         ids: Vec<FaultId>,
         until: BootTime,
         reply: oneshot::Sender<CommitAnswer>,
+    },
+    Amend {
+        ids: Vec<FaultId>,
+        until: BootTime,
+        reply: oneshot::Sender<AmendAnswer>,
     },
     Revert {
         ids: Vec<FaultId>,
@@ -54,7 +60,7 @@ pub(super) fn run(mut node: NodeState, queue: &Receiver<Request>) {
             return;
         }
         for waiter in &waiters {
-            if let Waiter::Commit { until, .. } = waiter {
+            if let Waiter::Commit { until, .. } | Waiter::Amend { until, .. } = waiter {
                 next = Some(next.map_or(*until, |next| next.min(*until)));
             }
         }
@@ -91,6 +97,14 @@ fn take(node: &mut NodeState, waiters: &mut Vec<Waiter>, request: Request) {
             let until = at.unwrap_or_else(clock::now).after(COMMIT_ANSWER_MAX);
             waiters.push(Waiter::Commit { ids, until, reply });
         }
+        Request::Amend { items, reply } => {
+            let ids = items.iter().map(|item| item.fault_id).collect();
+            if let Err(error) = node.amend(items) {
+                return send(reply, Err(error));
+            }
+            let until = clock::now().after(COMMIT_ANSWER_MAX);
+            waiters.push(Waiter::Amend { ids, until, reply });
+        }
         Request::Renew { ids, reply } => {
             send(reply, ids.into_iter().filter_map(|id| node.renew(id)).collect());
         }
@@ -126,15 +140,17 @@ fn answer(node: &NodeState, waiters: &mut Vec<Waiter>) -> bool {
     let settled = |ids: &[FaultId]| {
         ids.iter().all(|id| node.held.get(id).is_none_or(|h| h.life.is_settled()))
     };
+    let is_answered = |ids: &[FaultId], until: BootTime| {
+        let known = ids.iter().all(|id| node.held.get(id).is_none_or(Held::is_answered));
+        known || clock::now() >= until
+    };
     for waiter in std::mem::take(waiters) {
         match waiter {
-            Waiter::Commit { ids, until, reply } => {
-                let answered = ids.iter().all(|id| node.held.get(id).is_none_or(Held::is_answered));
-                if answered || clock::now() >= until {
-                    send(reply, Ok(statuses(&ids)));
-                } else {
-                    waiters.push(Waiter::Commit { ids, until, reply });
-                }
+            Waiter::Commit { ids, until, reply } if is_answered(&ids, until) => {
+                send(reply, Ok(statuses(&ids)));
+            }
+            Waiter::Amend { ids, until, reply } if is_answered(&ids, until) => {
+                send(reply, Ok(statuses(&ids)));
             }
             Waiter::Revert { ids, unrecorded, reply } if settled(&ids) => {
                 send(reply, Reverted { injections: statuses(&ids), unrecorded });

@@ -7,18 +7,9 @@ use faultline_proto::{
     fault::{KubeletPath, Partition, PeerSet, PortRange, PortSide, Protocol, Verdict},
     id::FaultId,
 };
-use faultline_tests::netns::{A4, A6, B4, B6, CONNECT_TIME_MAX, Namespace, Pair, any_of, can_test};
+use faultline_tests::netns::{A4, A6, B4, B6, CONNECT_TIME_MAX, Pair, can_test};
 
-use super::{Injected, LONG, at, cut, peers, resolved};
-
-/// Whether a datagram gets from one namespace to an address of another.
-fn udp_passes(from: &Namespace, to: &Namespace, address: std::net::SocketAddr) -> bool {
-    let receiver = to.udp(address);
-    let sender = from.udp(at(any_of(address.ip()), 0));
-    // The sender of a dropped packet is told so; whether it arrives is what counts.
-    drop(sender.send_to(&[1], address));
-    receiver.recv(&mut [0]).is_ok()
-}
+use super::{Injected, LONG, at, cut, peers, resolved, udp_passes};
 
 fn refused_fast(result: &io::Result<std::net::TcpStream>, begun: std::time::Instant) -> bool {
     result.is_err() && begun.elapsed() < CONNECT_TIME_MAX / 2

@@ -1,16 +1,20 @@
 //! What tests have the agent execute as its helper: a test program cannot be executed again as one.
 //!
-//! And, for tests that kill or stop the agent itself, as little of an agent as injects one fault.
+//! And, for tests that kill or stop the agent itself, as little of an agent as injects one fault, or
+//! injects one and changes it.
 
 use std::{
     env,
     io::{self, BufRead, Write},
+    path::Path,
     process::ExitCode,
     thread,
     time::Duration,
 };
 
 use faultline_agent::{fault::AnyInjection, helper, kernel::clock};
+use faultline_proto::fault::Fault;
+use faultline_tests::supervised::Supervised;
 
 fn main() -> ExitCode {
     if let Some(code) = helper::run_if_asked() {
@@ -19,6 +23,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["agent", lease_ms] => agent(lease_ms.parse().expect("milliseconds")),
+        ["supervise", state_dir, pods_dir] => supervise(state_dir.as_ref(), pods_dir.as_ref()),
         _ => ExitCode::from(2),
     }
 }
@@ -36,5 +41,23 @@ fn agent(lease_ms: u64) -> ExitCode {
         thread::yield_now();
     }
     drop(live);
+    ExitCode::SUCCESS
+}
+
+/// Injects the fault on its standard input into the target before it, and then changes it into those
+/// behind it, one by one. Says so of each.
+fn supervise(state_dir: &Path, pods_dir: &Path) -> ExitCode {
+    let node = Supervised::start(state_dir, pods_dir);
+    let mut lines = io::stdin().lock().lines().map(|line| line.expect("a line"));
+    let target = lines.next().expect("a target");
+    let target = serde_json::from_str(&target).expect("a target");
+    let mut faults = lines.map(|line| serde_json::from_str::<Fault>(&line).expect("a fault"));
+    let first = faults.next().expect("a fault");
+    let status = node.inject(&target, first, Duration::from_mins(1));
+    println!("{}", status.fault_id);
+    for fault in faults {
+        node.amend(&[(status.fault_id, fault)]).expect("changed");
+        println!("changed");
+    }
     ExitCode::SUCCESS
 }

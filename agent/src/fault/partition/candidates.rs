@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use faultline_proto::fault::{Cidr, Partition, PeerSet};
+use faultline_proto::fault::{Cidr, PeerSet};
 
-use super::{Inside, rules::Direction};
+use super::{Inside, content::Content, direction::Direction};
 use crate::kernel::{KernelError, link, packet::Sender};
 
 /// How many peers are tried until one has a route.
@@ -21,10 +21,9 @@ pub(super) fn candidates(
     direction: Direction,
     inside: &Inside,
     sender: &Sender,
-    partition: &Partition,
-    exempt: &[IpAddr],
+    content: &Content,
 ) -> Result<Vec<IpAddr>, KernelError> {
-    let usable = |peer: &IpAddr| !exempt.contains(peer) && is_usable(*peer);
+    let usable = |peer: &IpAddr| !content.exempt.contains(peer) && is_usable(*peer);
     let routed = |peer: &IpAddr| match direction {
         Direction::Output => sender.own_address(*peer).is_some(),
         Direction::Input => true,
@@ -36,7 +35,7 @@ pub(super) fn candidates(
     let of_both = |peers: &dyn Fn(bool) -> Option<IpAddr>| {
         [true, false].into_iter().filter_map(peers).collect::<Vec<_>>()
     };
-    match direction.peers(partition) {
+    match direction.peers(&content.partition) {
         None => Ok(Vec::new()),
         Some(PeerSet::Cidrs(cidrs)) => Ok(of_both(&|v4| {
             let cidrs = cidrs.iter().filter(|cidr| cidr.address().is_ipv4() == v4);

@@ -8,33 +8,31 @@
 //! Not like a broken cable: a packet that is dropped on its way out is dropped in the sender's own
 //! host, and `send(2)` of a datagram then says `EPERM`. TCP takes it as a loss.
 
+mod amend;
 mod candidates;
+mod content;
+mod direction;
+mod live;
 mod proof;
 mod rules;
 mod table;
+mod transaction;
 
 use std::{
-    net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
-use faultline_proto::{
-    boottime::BootTime,
-    fault::{KubeletPath, Partition, PeerSet, Protocol, Verdict},
-    id::FaultId,
-    target::Target,
-};
+use faultline_proto::{boottime::BootTime, fault::Partition, id::FaultId, target::Target};
 use serde::{Deserialize, Serialize};
 
 pub use self::table::{Found, found_in, remove_from};
 use self::{
-    proof::Proof,
-    rules::Direction,
+    content::Content,
+    live::{LivePartition, lease_over},
     table::{is_ours, owner, remove_table},
 };
-use super::{Injection, Live, Observation, Refusal, Wake};
+use super::{Injection, Live, Refusal};
 use crate::{
     kernel::{
         KernelError, clock,
@@ -56,9 +54,6 @@ pub fn feature() -> Feature {
     }
 }
 
-/// How often it is looked whether the target still has processes.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-
 /// A partition of one pod, planned.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -68,9 +63,12 @@ pub struct PartitionInjection {
     net_ns: NetNsId,
     /// Where the namespace was found: a hint for finding it again quickly.
     net_ns_path: PathBuf,
-    partition: Partition,
-    /// Addresses that are not cut: the node's own, or none.
-    exempt: Vec<IpAddr>,
+    #[serde(flatten)]
+    content: Content,
+    /// What it did before it was changed to what it does now. Both can be in the kernel: this is on
+    /// disk before the kernel is told. In the records of agents that could not change it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    amended_from: Option<Content>,
     /// Open sockets inside the namespace, in the process that made the plan. A shortcut: whatever
     /// they are used for can be done without them.
     #[serde(skip)]
@@ -130,8 +128,7 @@ impl PartitionInjection {
             let why = "has the node's own network: cutting it would cut the node and its agent";
             return Err(Refusal::NotPossible(format!("{target} {why}")));
         }
-        let exempt = exempt_addresses(partition, &resolved.node_addresses);
-        nobody_is_cut(partition, &exempt)?;
+        let content = Content::new(partition, &resolved.node_addresses)?;
         nft::probe().map_err(|error| Refusal::Unsupported {
             needs: "nftables",
             why: with_source(&error),
@@ -161,51 +158,15 @@ impl PartitionInjection {
             target: target.clone(),
             net_ns: net_ns_id,
             net_ns_path,
-            partition: partition.clone(),
-            exempt,
+            content,
+            amended_from: None,
             at_hand,
         })
     }
 
     /// What will be done, in one sentence for a person.
     pub fn describe(&self) -> String {
-        let verb = match self.partition.verdict {
-            Verdict::Drop => "drop",
-            Verdict::Reject => "reject",
-        };
-        let packets = match self.partition.protocol {
-            Protocol::Any => "packets",
-            Protocol::Tcp => "TCP packets",
-            Protocol::Udp => "UDP packets",
-            Protocol::Icmp => "ICMP packets",
-        };
-        let peers = |direction: Direction| {
-            direction.peers(&self.partition).map(|peers| match peers {
-                PeerSet::Everything => "everybody".to_owned(),
-                PeerSet::Cidrs(cidrs) => match cidrs.as_slice() {
-                    [only] => only.to_string(),
-                    cidrs => format!("{} ranges of addresses", cidrs.len()),
-                },
-            })
-        };
-        let who = match (peers(Direction::Output), peers(Direction::Input)) {
-            (Some(to), Some(from)) if to == from => format!("to and from {to}"),
-            (Some(to), Some(from)) => format!("to {to} and from {from}"),
-            (Some(to), None) => format!("to {to}"),
-            (None, Some(from)) => format!("from {from}"),
-            (None, None) => "of nobody".to_owned(),
-        };
-        let ports = match self.partition.ports.as_slice() {
-            [] => String::new(),
-            [only] if only.first == only.last => format!(" on port {}", only.first),
-            [only] => format!(" on ports {} to {}", only.first, only.last),
-            ports => format!(" on {} ranges of ports", ports.len()),
-        };
-        let kubelet = match self.partition.kubelet {
-            KubeletPath::Exempt => ", its own node exempt",
-            KubeletPath::Cut => "",
-        };
-        format!("{verb} {packets} {who}{ports} in the network of {}{kubelet}", self.target)
+        self.content.describe(&self.target)
     }
 
     /// Open sockets in the target's namespace; `None` when that has gone.
@@ -215,6 +176,16 @@ impl PartitionInjection {
         }
         let Some(net_ns) = NetNs::find(self.net_ns, &self.net_ns_path) else { return Ok(None) };
         Ok(Some(Arc::new(Inside::open(net_ns, None)?)))
+    }
+
+    /// The same, with the sockets that a proof takes.
+    fn inside_to_act(&self) -> Result<Arc<Inside>, KernelError> {
+        if let Some(inside) = self.at_hand.get() {
+            return Ok(inside);
+        }
+        let found = NetNs::find(self.net_ns, &self.net_ns_path);
+        let net_ns = found.ok_or_else(|| self.gone())?;
+        Ok(Arc::new(Inside::open(net_ns, Some(proof::needs(&self.content.partition)))?))
     }
 
     /// Whether the namespace is still somebody's. That sockets of ours keep it does not count.
@@ -233,38 +204,30 @@ impl Injection for PartitionInjection {
         if !self.is_target_there() {
             return Err(self.gone());
         }
-        let inside = if let Some(inside) = self.at_hand.get() {
-            inside
-        } else {
-            let found = NetNs::find(self.net_ns, &self.net_ns_path);
-            let net_ns = found.ok_or_else(|| self.gone())?;
-            Arc::new(Inside::open(net_ns, Some(proof::needs(&self.partition)))?)
-        };
+        let inside = self.inside_to_act()?;
         let name = self.id.object_name();
         let lease = lease_end - clock::now();
         if lease.is_zero() {
             return Err(lease_over("create", &name));
         }
-        let (owner, partition) = (owner(self.id), &self.partition);
-        let batch = rules::injection(&name, &owner, partition, &self.exempt, lease);
+        let batch = transaction::injection(&name, &owner(self.id), &self.content, lease);
         inside.nft().commit(batch)?;
         self.at_hand.set(Some(Arc::clone(&inside)));
-        let sender = inside.sender().take();
-        Ok(Box::new(LivePartition {
-            plan: self.clone(),
-            name,
-            sender,
-            proof: Proof::new(&self.partition),
-            evidence: None,
-            witness: None,
-            inside,
-        }))
+        Ok(Box::new(LivePartition::new(self.clone(), inside)))
+    }
+
+    fn amend(&self) -> Result<Box<dyn Live>, KernelError> {
+        self.amend_in_place()
     }
 
     fn revert(&self) -> Result<Vec<String>, KernelError> {
         let Some(inside) = self.inside()? else { return Ok(Vec::new()) };
-        let expected = rules::shape(&self.partition, &self.exempt);
-        let notes = remove_table(&mut inside.nft(), self.id, Some(expected))?;
+        let mut expected = vec![transaction::shape(&self.content)];
+        if let Some(from) = &self.amended_from {
+            let ready = transaction::shape_made_ready(from, &self.content);
+            expected.extend([transaction::shape(from), ready]);
+        }
+        let notes = remove_table(&mut inside.nft(), self.id, &expected)?;
         self.at_hand.set(None);
         Ok(notes)
     }
@@ -284,75 +247,6 @@ impl Injection for PartitionInjection {
     }
 }
 
-/// A partition that is in effect.
-#[derive(Debug)]
-struct LivePartition {
-    plan: PartitionInjection,
-    name: String,
-    inside: Arc<Inside>,
-    /// Dropped when the proof is there: an attempt that lingers would be made again and again.
-    sender: Option<Sender>,
-    proof: Proof,
-    evidence: Option<String>,
-    /// A process of the namespace, seen in the latest look.
-    witness: Option<i32>,
-}
-
-impl Live for LivePartition {
-    fn prove(&mut self) -> Result<Observation, KernelError> {
-        if let Some(evidence) = &self.evidence {
-            return Ok(Observation::Proven(evidence.clone()));
-        }
-        let Some(sender) = &self.sender else {
-            return Ok(Observation::NotYet("there are no sockets to probe with".into()));
-        };
-        let (partition, exempt) = (&self.plan.partition, &self.plan.exempt);
-        let observation = self.proof.look(&self.inside, sender, &self.name, partition, exempt)?;
-        if let Observation::Proven(evidence) = &observation {
-            self.evidence = Some(evidence.clone());
-            self.sender = None;
-        }
-        Ok(observation)
-    }
-
-    fn renew(&mut self, lease_end: BootTime) -> Result<(), KernelError> {
-        let lease = lease_end - clock::now();
-        if lease.is_zero() {
-            return Err(lease_over("renew the lease of", &self.name));
-        }
-        let renewed = self.inside.nft().commit(rules::renewal(&self.name, lease));
-        match renewed {
-            // What is missing is an element of the lease, or all of the table.
-            Err(error) if error.is_gone() => match self.inside.nft().table(&self.name)? {
-                Some(_) => Err(lease_over("renew the lease of", &self.name)),
-                None => Err(KernelError::Gone { what: format!("table inet {}", self.name) }),
-            },
-            renewed => renewed,
-        }
-    }
-
-    fn wake(&mut self, now: BootTime) -> Result<Wake, KernelError> {
-        self.witness = self.plan.net_ns.any_process(self.witness);
-        match self.witness {
-            Some(_) => Ok(Wake::At(now.after(LOOK_EVERY))),
-            None => Ok(Wake::TargetGone),
-        }
-    }
-
-    fn first_wake(&self) -> Option<Duration> {
-        Some(LOOK_EVERY)
-    }
-}
-
-fn lease_over(verb: &'static str, table: &str) -> KernelError {
-    KernelError::Netlink {
-        verb,
-        object: format!("table inet {table}"),
-        message: "the lease has ended".into(),
-        source: std::io::Error::from_raw_os_error(libc::ETIME),
-    }
-}
-
 fn with_source(error: &KernelError) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
@@ -360,29 +254,32 @@ fn with_source(error: &KernelError) -> String {
     }
 }
 
-fn exempt_addresses(partition: &Partition, node: &[IpAddr]) -> Vec<IpAddr> {
-    match partition.kubelet {
-        KubeletPath::Cut => Vec::new(),
-        KubeletPath::Exempt => {
-            let mut exempt = node.to_vec();
-            exempt.sort_unstable();
-            exempt.dedup();
-            exempt
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
 
-/// Refuses a direction in which every peer is exempt: it would have no effect.
-fn nobody_is_cut(partition: &Partition, exempt: &[IpAddr]) -> Result<(), Refusal> {
-    for direction in [Direction::Output, Direction::Input] {
-        let Some(PeerSet::Cidrs(cidrs)) = direction.peers(partition) else { continue };
-        if cidrs.iter().all(|cidr| cidr.is_host() && exempt.contains(&cidr.address())) {
-            return Err(Refusal::NotPossible(
-                "every peer is an address of the target's own node, which is exempt unless \
-                 `kubelet: cut` is set"
-                    .into(),
-            ));
-        }
+    use super::*;
+
+    #[test]
+    fn a_record_of_an_agent_that_could_not_change_anything_is_read_and_written_as_it_was() {
+        let old = json!({
+            "id": "00000000000000a1",
+            "target": { "namespace": "shop", "pod": "api-1", "uid": "u", "container": null },
+            "netNs": { "dev": 4, "ino": 4_026_532_000_u64 },
+            "netNsPath": "/proc/7/ns/net",
+            "partition": {
+                "egress": { "cidrs": ["10.77.0.2"] }, "ingress": null, "protocol": "any",
+                "ports": [], "portSide": "either", "verdict": "drop", "kubelet": "exempt",
+            },
+            "exempt": ["10.0.0.1"],
+        });
+        let plan: PartitionInjection = serde_json::from_value(old.clone()).expect("a plan");
+        assert_eq!(serde_json::to_value(&plan).expect("plain data"), old);
+        let content = plan.content.clone().after(&plan.content);
+        let changed =
+            PartitionInjection { amended_from: Some(plan.content.clone()), content, ..plan };
+        let written = serde_json::to_value(&changed).expect("plain data");
+        let read: PartitionInjection = serde_json::from_value(written).expect("a plan");
+        assert_eq!((read.content, read.amended_from), (changed.content, changed.amended_from));
     }
-    Ok(())
 }

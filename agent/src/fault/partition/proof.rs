@@ -14,9 +14,7 @@ use std::{
 use faultline_proto::fault::{Partition, Protocol as Proto, Verdict};
 
 use super::{
-    Inside,
-    candidates::candidates,
-    rules::{Direction, PROBE_MARK},
+    Inside, candidates::candidates, content::Content, direction::Direction, rules::PROBE_MARK,
 };
 use crate::{
     fault::Observation,
@@ -92,11 +90,10 @@ impl Proof {
         inside: &Inside,
         sender: &Sender,
         table: &str,
-        partition: &Partition,
-        exempt: &[IpAddr],
+        content: &Content,
     ) -> Result<Observation, KernelError> {
         let mut nft = inside.nft();
-        let before = Counts::read(&mut nft, table)?;
+        let before = Counts::read(&mut nft, table, content)?;
         let mut missing = Vec::new();
         for side in self.directions.iter_mut().filter(|side| side.proven.is_none()) {
             let counted = before.of(side.direction);
@@ -104,7 +101,7 @@ impl Proof {
             // may have been worked on after it.
             let counted_before = side.counted.or(counted);
             if side.peers.is_none() {
-                side.peers = Some(candidates(side.direction, inside, sender, partition, exempt)?);
+                side.peers = Some(candidates(side.direction, inside, sender, content)?);
             }
             let peers = side.peers.as_deref().unwrap_or_default();
             let made = peers.iter().find_map(|peer| {
@@ -114,7 +111,7 @@ impl Proof {
                 missing.push(no_way(side.direction));
                 continue;
             };
-            let counted_after = Counts::read(&mut nft, table)?.of(side.direction);
+            let counted_after = Counts::read(&mut nft, table, content)?.of(side.direction);
             side.counted = counted_after;
             match conclude(side.direction, self.verdict, &made, counted_before, counted_after) {
                 Ok(evidence) => side.proven = Some(evidence),
@@ -137,10 +134,11 @@ struct Counts {
 }
 
 impl Counts {
-    fn read(nft: &mut Nft, table: &str) -> Result<Self, KernelError> {
+    fn read(nft: &mut Nft, table: &str, content: &Content) -> Result<Self, KernelError> {
         let rules = nft.rules(table)?;
         let sum = |direction: Direction| {
-            let of_chain = rules.iter().filter(|rule| rule.chain == direction.cut_chain());
+            let chain = content.named(direction.cut_chain());
+            let of_chain = rules.iter().filter(|rule| rule.chain == chain);
             of_chain.filter_map(|rule| rule.packets).reduce(u64::saturating_add)
         };
         Ok(Self { output: sum(Direction::Output), input: sum(Direction::Input) })

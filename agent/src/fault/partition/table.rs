@@ -2,7 +2,7 @@
 
 use faultline_proto::id::FaultId;
 
-use super::rules::{LEASE, Shape};
+use super::{rules::LEASE, transaction::Shape};
 use crate::kernel::{
     KernelError,
     netns::NetNs,
@@ -43,14 +43,15 @@ pub fn found_in(net_ns: &NetNs) -> Result<Vec<Found>, KernelError> {
 /// # Errors
 /// When it could not be removed.
 pub fn remove_from(net_ns: &NetNs, id: FaultId) -> Result<Vec<String>, KernelError> {
-    net_ns.enter(|| remove_table(&mut Nft::open()?, id, None))
+    net_ns.enter(|| remove_table(&mut Nft::open()?, id, &[]))
 }
 
-/// Removes our table of a fault, and tells what went with it. `expected` is what is known to be in it.
+/// Removes our table of a fault, and tells what went with it. `expected` is what is known to be in it,
+/// one of these; empty: nothing is known.
 pub(super) fn remove_table(
     nft: &mut Nft,
     id: FaultId,
-    expected: Option<Shape>,
+    expected: &[Shape],
 ) -> Result<Vec<String>, KernelError> {
     let name = id.object_name();
     let Some(table) = nft.table(&name)? else { return Ok(Vec::new()) };
@@ -59,24 +60,36 @@ pub(super) fn remove_table(
             "the nftables table {name} is not Faultline's; it was left alone"
         )]);
     }
+    let found = shape_of(nft, &table)?;
     let mut notes = Vec::new();
-    if let Some(expected) = expected {
-        let rules = u32::try_from(nft.rules(&name)?.len()).unwrap_or(u32::MAX);
-        for (what, found, expected) in [
-            ("chains, sets and other objects", table.objects, expected.objects),
-            ("rules", rules, expected.rules),
-        ] {
-            if found != expected {
-                notes.push(format!(
-                    "somebody changed the nftables table {name}: it had {found} {what} instead of \
-                     {expected} when it was deleted"
-                ));
-            }
+    if let Some(meant) = expected.first().filter(|_| !expected.contains(&found)) {
+        for difference in differences(found, *meant) {
+            notes.push(format!(
+                "somebody changed the nftables table {name}: it had {difference} when it was deleted"
+            ));
         }
     }
     // By its handle: a table that took its place meanwhile has another one.
     nft.delete_table(&table)?;
     Ok(notes)
+}
+
+/// How many things a table holds now.
+pub(super) fn shape_of(nft: &mut Nft, table: &Table) -> Result<Shape, KernelError> {
+    let rules = u32::try_from(nft.rules(&table.name)?.len()).unwrap_or(u32::MAX);
+    Ok(Shape { objects: table.objects, rules })
+}
+
+/// In what a table differs from what it should hold: "3 rules instead of 2".
+pub(super) fn differences(found: Shape, expected: Shape) -> Vec<String> {
+    [
+        ("chains, sets and other objects", found.objects, expected.objects),
+        ("rules", found.rules, expected.rules),
+    ]
+    .into_iter()
+    .filter(|(_, found, expected)| found != expected)
+    .map(|(what, found, expected)| format!("{found} {what} instead of {expected}"))
+    .collect()
 }
 
 /// What is kept with our table of a fault, and not with another of the same name.

@@ -3,120 +3,21 @@
 //! Built here, sent by [`super::Nft::commit`]. Message formats: `nf_tables.h` and, for the two
 //! messages around them, `nfnetlink.h`.
 
-use std::net::IpAddr;
-
 use libc::{
-    NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END, NFNL_SUBSYS_NFTABLES, NFPROTO_INET,
-    NFT_MSG_DELSETELEM, NFT_MSG_DELTABLE, NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE, NFT_MSG_NEWSET,
-    NFT_MSG_NEWSETELEM, NFT_MSG_NEWTABLE, NFT_SET_ELEM_INTERVAL_END, NFT_SET_INTERVAL,
+    NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END, NFNL_SUBSYS_NFTABLES, NFPROTO_INET, NFT_MSG_DELCHAIN,
+    NFT_MSG_DELRULE, NFT_MSG_DELSET, NFT_MSG_DELSETELEM, NFT_MSG_DELTABLE, NFT_MSG_NEWCHAIN,
+    NFT_MSG_NEWRULE, NFT_MSG_NEWSET, NFT_MSG_NEWSETELEM, NFT_MSG_NEWTABLE, NFT_SET_INTERVAL,
     NFT_SET_TIMEOUT, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST,
 };
 
 use super::{
     expr::Expr,
+    set::{Element, KeyType, SetKind},
     wire::{ATTRIBUTE_LEN_MAX, Writer},
 };
 
 /// Bytes of elements in one message, below [`ATTRIBUTE_LEN_MAX`] by more than one element takes.
 const ELEMENTS_LEN_MAX: usize = ATTRIBUTE_LEN_MAX - 128;
-/// The longest key: an IPv6 address.
-const KEY_LEN_MAX: usize = 16;
-
-/// What the keys of a set are; the number is how `nft` shows them (`TYPE_…` in its `datatype.h`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyType {
-    /// A family, as `meta nfproto` loads it.
-    Family,
-    /// An IPv4 address.
-    AddressV4,
-    /// An IPv6 address.
-    AddressV6,
-    /// A port.
-    Port,
-}
-
-impl KeyType {
-    fn number(self) -> u32 {
-        match self {
-            Self::Family => 2,
-            Self::AddressV4 => 7,
-            Self::AddressV6 => 8,
-            Self::Port => 13,
-        }
-    }
-
-    /// Bytes of a key.
-    pub const fn key_len(self) -> usize {
-        match self {
-            Self::Family => 1,
-            Self::Port => 2,
-            Self::AddressV4 => 4,
-            Self::AddressV6 => 16,
-        }
-    }
-}
-
-/// How a set finds a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SetKind {
-    /// Single keys, so many of them and no more: the kernel takes a hash table of fixed size.
-    Keys(usize),
-    /// Single keys that end by themselves.
-    Timeouts,
-    /// Ranges of keys.
-    Intervals,
-}
-
-/// An element of a set: a key, or a boundary of an interval.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Element {
-    key: [u8; KEY_LEN_MAX],
-    len: usize,
-    interval_end: bool,
-    timeout_ms: Option<u64>,
-}
-
-impl Element {
-    /// A key of at most 16 bytes, or the start of an interval.
-    pub fn key(key: &[u8]) -> Self {
-        let mut bytes = [0; KEY_LEN_MAX];
-        bytes[..key.len()].copy_from_slice(key);
-        Self { key: bytes, len: key.len(), interval_end: false, timeout_ms: None }
-    }
-
-    /// An address.
-    pub fn address(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(v4) => Self::key(&v4.octets()),
-            IpAddr::V6(v6) => Self::key(&v6.octets()),
-        }
-    }
-
-    /// The first key behind an interval.
-    pub fn interval_end(key: &[u8]) -> Self {
-        Self { interval_end: true, ..Self::key(key) }
-    }
-
-    /// The same, to end by itself after so long.
-    #[must_use]
-    pub fn expiring_after(self, timeout_ms: u64) -> Self {
-        Self { timeout_ms: Some(timeout_ms), ..self }
-    }
-
-    fn write(&self, w: &mut Writer) {
-        // NFTA_LIST_ELEM, NFTA_SET_ELEM_KEY, NFTA_DATA_VALUE
-        w.nested(1, |w| {
-            w.nested(1, |w| w.bytes(1, &self.key[..self.len]));
-            if self.interval_end {
-                w.number32(3, NFT_SET_ELEM_INTERVAL_END.cast_unsigned()); // NFTA_SET_ELEM_FLAGS
-            }
-            if let Some(timeout_ms) = self.timeout_ms {
-                w.number64(4, timeout_ms); // NFTA_SET_ELEM_TIMEOUT
-            }
-        });
-    }
-}
-
 /// Where a base chain sees packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
@@ -177,6 +78,15 @@ impl Batch {
                 SetKind::Timeouts => w.number32(3, NFT_SET_TIMEOUT.cast_unsigned()),
                 SetKind::Intervals => w.number32(3, NFT_SET_INTERVAL.cast_unsigned()),
             }
+        });
+    }
+
+    /// Deletes a set that no rule looks into any more, and its elements. One of the same name can be
+    /// created in the same batch: packets see the old or the new, never both.
+    pub fn delete_set(&mut self, table: &str, set: &str) {
+        self.change("delete", format!("set {set} of {table}"), NFT_MSG_DELSET, 0, |w| {
+            w.text(1, table); // NFTA_SET_TABLE
+            w.text(2, set); // NFTA_SET_NAME
         });
     }
 
@@ -246,6 +156,24 @@ impl Batch {
             w.text(1, table); // NFTA_CHAIN_TABLE
             w.text(3, chain); // NFTA_CHAIN_NAME
             base(w);
+        });
+    }
+
+    /// Deletes a chain that is empty and that no rule goes to any more.
+    pub fn delete_chain(&mut self, table: &str, chain: &str) {
+        let object = format!("chain {chain} of {table}");
+        self.change("delete", object, NFT_MSG_DELCHAIN, 0, |w| {
+            w.text(1, table); // NFTA_CHAIN_TABLE
+            w.text(3, chain); // NFTA_CHAIN_NAME
+        });
+    }
+
+    /// Deletes all rules of a chain.
+    pub fn flush_chain(&mut self, table: &str, chain: &str) {
+        let object = format!("the rules in chain {chain} of {table}");
+        self.change("delete", object, NFT_MSG_DELRULE, 0, |w| {
+            w.text(1, table); // NFTA_RULE_TABLE
+            w.text(2, chain); // NFTA_RULE_CHAIN
         });
     }
 
@@ -343,7 +271,7 @@ pub(super) fn flag_bits(flags: i32) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::nft::wire::Messages;
+    use crate::kernel::nft::{set::KEY_LEN_MAX, wire::Messages};
 
     fn all_elements(key_len: usize, count: u32) -> Vec<Element> {
         let keys = (0..count).map(|n| {

@@ -92,9 +92,9 @@ pub enum Expr {
     /// Matches when the register compares so with the value.
     Is(Compare, Vec<u8>),
     /// Matches when what the register holds is in a set of the table.
-    In(&'static str),
+    In(String),
     /// Matches when it is not.
-    NotIn(&'static str),
+    NotIn(String),
     /// Counts packets and bytes that come here.
     Count,
     /// The packet passes this table.
@@ -102,7 +102,7 @@ pub enum Expr {
     /// The packet vanishes.
     Drop,
     /// The rules of another chain decide; they do not come back.
-    Goto(&'static str),
+    Goto(String),
     /// TCP is answered with a reset; nothing else may come here.
     RejectWithReset,
     /// The packet is answered with "administratively prohibited" of its family.

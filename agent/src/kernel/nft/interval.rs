@@ -5,7 +5,7 @@
 //! overlap, and of two that touch one boundary would be start and end at once: they are merged. A
 //! range that reaches the last key there is has no end.
 
-use super::batch::Element;
+use super::set::Element;
 
 /// A range of keys of one width, both ends included. Keys are compared as numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -7,15 +7,17 @@ mod batch;
 mod expr;
 pub mod interval;
 mod probe;
+mod set;
 mod socket;
 mod wire;
 
-pub use batch::{Batch, Element, Hook, KeyType, SetKind};
+pub use batch::{Batch, Hook};
 pub use expr::{
     AddressOf, Compare, Expr, Family, PortOf, is_loopback, load_address, load_port, of_family,
     of_protocol,
 };
 pub use probe::probe;
+pub use set::{Element, KeyType, SetKind};
 
 use libc::{
     NFT_MSG_GETRULE, NFT_MSG_GETSETELEM, NFT_MSG_GETTABLE, NFT_MSG_NEWRULE, NFT_MSG_NEWSETELEM,
@@ -204,7 +206,10 @@ fn read_rule(message: &Message<'_>, table: &str) -> Option<Rule> {
         let counter = expression.text(1)? == "counter";
         counter.then(|| expression.inside(2).number64(2))? // NFTA_COUNTER_PACKETS
     });
-    Some(Rule { chain: attributes.text(2)?.to_owned(), packets }) // NFTA_RULE_CHAIN
+    Some(Rule {
+        chain: attributes.text(2)?.to_owned(), // NFTA_RULE_CHAIN
+        packets,
+    })
 }
 
 #[cfg(test)]

@@ -41,7 +41,11 @@ fn attempt() -> Result<(), KernelError> {
     batch.add_elements(TABLE, "ports", &ports);
     for (chain, hook) in [("input", Hook::Input), ("output", Hook::Output)] {
         batch.new_base_chain(TABLE, chain, hook, 0);
-        batch.add_rule(TABLE, chain, &[Expr::LoadFamily, Expr::NotIn("lease"), Expr::Accept]);
+        batch.add_rule(
+            TABLE,
+            chain,
+            &[Expr::LoadFamily, Expr::NotIn("lease".into()), Expr::Accept],
+        );
         let tcp = of_protocol(6);
         batch.add_rule(TABLE, chain, &[&tcp[..], &[Expr::Count, Expr::RejectWithReset]].concat());
         batch.add_rule(TABLE, chain, &[Expr::RejectAsProhibited]);
