@@ -8,6 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     path::Path,
+    thread,
     time::{Duration, SystemTime},
 };
 
@@ -24,6 +25,9 @@ use crate::{
 /// A control group younger than this may be of an agent that is just about to use it: on a machine
 /// that is several nodes at once, as a sandbox's is, agents see each other's. They are looked at again.
 pub const CGROUP_AGE_MIN: Duration = Duration::from_secs(2);
+
+/// Threads that look into network namespaces at once.
+const SWEEPERS: usize = 8;
 
 /// What a sweep did.
 #[derive(Debug, Default)]
@@ -110,9 +114,35 @@ pub fn take_back_by_name(
 }
 
 impl Swept {
+    /// Several namespaces at once: to take a table away is mostly to wait until no packet is on its way
+    /// through it.
     fn all_tables(&mut self, known: &BTreeSet<FaultId>, lost: &BTreeSet<FaultId>) {
-        for net_ns in NetNs::all() {
-            self.tables(&net_ns, known, lost);
+        let all = NetNs::all();
+        let share = all.len().div_ceil(SWEEPERS).max(1);
+        let swept = thread::scope(|scope| {
+            let sweepers: Vec<_> = all
+                .chunks(share)
+                .map(|part| {
+                    scope.spawn(move || {
+                        let mut swept = Self::default();
+                        for net_ns in part {
+                            swept.tables(net_ns, known, lost);
+                        }
+                        swept
+                    })
+                })
+                .collect();
+            sweepers.into_iter().map(thread::ScopedJoinHandle::join).collect::<Vec<_>>()
+        });
+        for part in swept {
+            match part {
+                Ok(part) => {
+                    self.removed.extend(part.removed);
+                    self.failed.extend(part.failed);
+                    self.in_effect.extend(part.in_effect);
+                }
+                Err(_panic) => self.failed.push("tables: a thread of the sweep panicked".into()),
+            }
         }
     }
 
