@@ -26,6 +26,8 @@ use crate::observer::{in_net_ns_of, processes_in_cgroup};
 const STEP: Duration = Duration::from_millis(4);
 /// Without an answer for so long, a way is cut.
 const SILENCE_MAX: Duration = Duration::from_millis(50);
+/// So much later an answer may still come when a watch ends: what was late was not lost.
+const LATE_MAX: Duration = Duration::from_millis(250);
 /// More memory than at the start by so much is somebody's doing: pressure is several times that, the
 /// breathing of an echo a tenth.
 const MEMORY_MORE_MIN: u64 = 6 << 20;
@@ -134,14 +136,8 @@ impl Sight {
         let at = now();
         match &mut self.sense {
             Sense::Way { socket, sent, heard, .. } => {
-                let mut buffer = [0; 64];
-                while let Ok(length) = socket.recv(&mut buffer) {
-                    let number = buffer.get(..length).and_then(|b| <[u8; 4]>::try_from(b).ok());
-                    let number = number.and_then(|b| usize::try_from(u32::from_be_bytes(b)).ok());
-                    if let Some(entry) = number.and_then(|number| sent.get_mut(number)) {
-                        entry.1 = true;
-                        *heard = at;
-                    }
+                if hear(socket, sent) {
+                    *heard = at;
                 }
                 let number = u32::try_from(sent.len()).unwrap_or(u32::MAX);
                 sent.push((now(), false));
@@ -163,11 +159,18 @@ impl Sight {
         }
     }
 
+    /// Hears the answers that have come. Returns whether the newest datagrams wait for theirs.
+    fn waits(&mut self) -> bool {
+        let Sense::Way { socket, sent, .. } = &mut self.sense else { return false };
+        hear(socket, sent);
+        sent.last().is_some_and(|(_, back)| !back)
+    }
+
     /// What has been seen of it.
-    fn seen(self, acts: bool) -> Option<Seen> {
+    fn seen(self) -> Option<Seen> {
         let (by, what, history) = match self.sense {
             Sense::Way { to, sent, .. } => {
-                (Observable::Traffic, format!("datagrams to {to}"), losses(&sent, acts))
+                (Observable::Traffic, format!("datagrams to {to}"), losses(&sent))
             }
             Sense::Processes { pids } => {
                 (Observable::Processes, format!("processes {pids:?}"), self.history)
@@ -181,13 +184,24 @@ impl Sight {
     }
 }
 
-/// When datagrams were sent that were lost. If none comes back at the end, all of those are; otherwise
-/// those of the last moment do not count: their answers may be on their way.
-fn losses(sent: &[(BootTime, bool)], acts: bool) -> History {
-    let newest_back = sent.iter().rposition(|(_, back)| *back);
-    let end = if acts { sent.len() } else { newest_back.map_or(0, |newest| newest + 1) };
+/// Marks what has come back. Returns whether anything has.
+fn hear(socket: &UdpSocket, sent: &mut [(BootTime, bool)]) -> bool {
+    let (mut buffer, mut heard) = ([0; 64], false);
+    while let Ok(length) = socket.recv(&mut buffer) {
+        let number = buffer.get(..length).and_then(|b| <[u8; 4]>::try_from(b).ok());
+        let number = number.and_then(|b| usize::try_from(u32::from_be_bytes(b)).ok());
+        if let Some(entry) = number.and_then(|number| sent.get_mut(number)) {
+            entry.1 = true;
+            heard = true;
+        }
+    }
+    heard
+}
+
+/// When datagrams were sent that were lost: all had the time to come back.
+fn losses(sent: &[(BootTime, bool)]) -> History {
     let mut history = History::default();
-    for (at, back) in sent.iter().take(end) {
+    for (at, back) in sent {
         history.note(*at, !back);
     }
     history
@@ -242,7 +256,7 @@ impl Watch {
 }
 
 fn watch(mut sights: Vec<Sight>, shared: &Shared) -> (Vec<Seen>, Duration) {
-    let (mut acting, mut held_up) = (Vec::new(), Duration::ZERO);
+    let mut held_up = Duration::ZERO;
     while !shared.stop.load(Ordering::SeqCst) {
         let gone = shared.gone.lock().unwrap_or_else(PoisonError::into_inner).clone();
         sights.retain(|sight| {
@@ -251,14 +265,26 @@ fn watch(mut sights: Vec<Sight>, shared: &Shared) -> (Vec<Seen>, Duration) {
                 _ => *gone == sight.spot,
             })
         });
-        acting = sights.iter_mut().map(|sight| sight.look(held_up)).collect();
+        let acting: Vec<bool> = sights.iter_mut().map(|sight| sight.look(held_up)).collect();
         shared.acts.store(acting.contains(&true), Ordering::SeqCst);
         let before = Instant::now();
         thread::sleep(STEP);
         held_up = held_up.max(before.elapsed().saturating_sub(STEP));
     }
-    let each = sights.into_iter().zip(acting);
-    (each.filter_map(|(sight, acts)| sight.seen(acts)).collect(), held_up)
+    let end = Instant::now() + LATE_MAX + held_up;
+    while any_waits(&mut sights) && Instant::now() < end {
+        thread::sleep(STEP);
+    }
+    (sights.into_iter().filter_map(Sight::seen).collect(), held_up)
+}
+
+/// Whether any of them waits for answers. All are heard.
+fn any_waits(sights: &mut [Sight]) -> bool {
+    let mut any = false;
+    for sight in sights {
+        any |= sight.waits();
+    }
+    any
 }
 
 #[cfg(test)]
@@ -269,19 +295,43 @@ mod tests {
         BootTime::from_nanos(ms * 1_000_000)
     }
 
-    fn history(came_back: &[bool], acts: bool) -> [Option<BootTime>; 3] {
+    fn history(came_back: &[bool]) -> [Option<BootTime>; 3] {
         let sent: Vec<_> = (0..).map(at).zip(came_back.iter().copied()).collect();
-        let History { first, last, over } = losses(&sent, acts);
+        let History { first, last, over } = losses(&sent);
         [first, last, over]
     }
 
     #[test]
-    fn what_is_lost_is_told_from_what_is_on_its_way() {
+    fn an_outage_is_from_the_first_to_the_last_that_was_lost() {
         let (back, lost) = (true, false);
-        assert_eq!(history(&[back, back, lost], false), [None, None, None], "on its way");
-        assert_eq!(history(&[lost, lost], false), [None, None, None], "none has had the time");
-        let outage = [back, lost, lost, back, lost];
-        assert_eq!(history(&outage, false), [Some(at(1)), Some(at(2)), Some(at(3))]);
-        assert_eq!(history(&outage, true), [Some(at(1)), Some(at(4)), None], "cut again");
+        assert_eq!(history(&[back, back]), [None, None, None]);
+        assert_eq!(history(&[back, lost, lost, back]), [Some(at(1)), Some(at(2)), Some(at(3))]);
+        assert_eq!(history(&[back, lost, back, lost]), [Some(at(1)), Some(at(3)), None]);
+    }
+
+    #[test]
+    fn what_is_late_is_not_lost() {
+        let echo = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let to = echo.local_addr().expect("an address");
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        socket.connect(to).expect("connected");
+        socket.set_nonblocking(true).expect("set");
+        let spot = Spot { node: 0, pod: 0 };
+        let sense = Sense::Way { socket, to, sent: Vec::new(), heard: now() };
+        let watch = Watch::start(vec![Sight::of(spot, sense)]);
+        while !watch.acts() {
+            thread::sleep(STEP);
+        }
+        // It answers only now, when the watch ends.
+        let answer = thread::spawn(move || {
+            thread::sleep(LATE_MAX / 5);
+            let mut buffer = [0; 64];
+            while let Ok((length, from)) = echo.recv_from(&mut buffer) {
+                drop(echo.send_to(&buffer[..length], from));
+                echo.set_read_timeout(Some(LATE_MAX)).expect("set");
+            }
+        });
+        assert!(watch.seen().0.is_empty(), "all came back in the end");
+        answer.join().expect("answered");
     }
 }
