@@ -83,6 +83,35 @@ async fn if_one_refuses_nothing_happens_anywhere() {
 }
 
 #[tokio::test]
+async fn a_halt_ends_the_run_also_where_it_was_resumed_at_once() {
+    let authority = Authority::new().expect("an authority");
+    let halted = FakeAgent::start(&authority, "node1", Flaw::IsHalted).await.expect("an agent");
+    let other = FakeAgent::start(&authority, "node2", Flaw::None).await.expect("an agent");
+    let pods = vec![pod("api-1", "node1", 1), pod("api-2", "node2", 2)];
+    let endpoints = vec![halted.endpoint.clone(), other.endpoint.clone()];
+    let credentials = authority.controller().expect("a certificate");
+    let (place, _dir) = place(pods, endpoints, &credentials).expect("a place");
+    let experiment = experiment(
+        "targets: { all: { labels: { app: api } } }
+  method:
+    - partition: { between: [all, everything] }
+      for: 20s
+    - partition: { between: [all, everything] }
+      for: 1s",
+    );
+    let console = Console::new(Output::Json);
+    let began = Instant::now();
+    let report = run(&experiment, &place, &console, &Interrupt::default()).await;
+    assert_eq!(report.verdict, Verdict::Interrupted, "{report:#?}");
+    assert!(says(&report, "node1") && says(&report, "halted"), "{:?}", report.reasons);
+    assert!(began.elapsed() < Duration::from_secs(15), "it does not go on for 20 s");
+    for agent in [&halted, &other] {
+        assert_eq!(FakeAgent::count(&agent.calls.commits), 1, "no further step");
+        assert!(FakeAgent::count(&agent.calls.reverts) >= 1, "the others are reverted");
+    }
+}
+
+#[tokio::test]
 async fn a_dead_agent_is_named_and_nothing_happens() {
     let authority = Authority::new().expect("an authority");
     let alive = FakeAgent::start(&authority, "node1", Flaw::None).await.expect("an agent");

@@ -46,6 +46,8 @@ pub enum Flaw {
     Forgets,
     /// It loses faults to their lease right after the commit.
     LosesLease,
+    /// Somebody halts it right after the commit.
+    IsHalted,
     /// It answers no Renew.
     HangsAtRenew,
     /// When it is asked to revert, it has been restarted long ago.
@@ -295,10 +297,14 @@ impl Agent for Service {
         let injections = self.statuses();
         match self.flaw {
             Flaw::Forgets | Flaw::KnowsNothing | Flaw::KnowsOnlyResidue => self.held().clear(),
-            Flaw::LosesLease => {
+            Flaw::LosesLease | Flaw::IsHalted => {
+                let why = match self.flaw {
+                    Flaw::IsHalted => pb::RevertReason::Halted,
+                    _ => pb::RevertReason::LeaseLost,
+                };
                 for status in self.held().values_mut() {
                     status.state = pb::State::Reverted.into();
-                    status.revert_reason = pb::RevertReason::LeaseLost.into();
+                    status.revert_reason = why.into();
                     status.reverted_boottime_ns = now + 1;
                 }
             }
@@ -312,7 +318,8 @@ impl Agent for Service {
         if self.flaw == Flaw::HangsAtRenew {
             hang().await;
         }
-        let injections = if self.flaw == Flaw::LosesLease { Vec::new() } else { self.statuses() };
+        let is_over = matches!(self.flaw, Flaw::LosesLease | Flaw::IsHalted);
+        let injections = if is_over { Vec::new() } else { self.statuses() };
         self.answer(pb::RenewResponse { injections, boottime_ns: self.now_ns() }).await
     }
 

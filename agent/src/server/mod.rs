@@ -187,8 +187,10 @@ impl agent_server::Agent for Service {
 
     async fn halt(&self, request: Request<pb::HaltRequest>) -> Answer<pb::HaltResponse> {
         let reason = request.into_inner().reason;
-        if reason.trim().is_empty() || reason.len() > REASON_BYTES_MAX {
-            let text = format!("reason: expected 1 to {REASON_BYTES_MAX} bytes that say why");
+        let is_text = !reason.trim().is_empty() && !reason.chars().any(char::is_control);
+        if !is_text || reason.len() > REASON_BYTES_MAX {
+            let text =
+                format!("reason: expected one line of 1 to {REASON_BYTES_MAX} bytes that says why");
             return Err(Status::invalid_argument(text));
         }
         let statuses =

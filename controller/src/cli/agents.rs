@@ -34,8 +34,8 @@ pub(super) fn resume(request: &ResumeRequest) -> anyhow::Result<Exit> {
         let Resumed { not_resumed, .. } = &resumed;
         match output {
             Output::Json => print::json(&resumed)?,
-            Output::Text if not_resumed.is_empty() => print::out("resumed on every node\n")?,
             Output::Text => {
+                print::out(&resumed.text())?;
                 for refused in not_resumed {
                     print::error(&format!("not resumed: {}", refused.reason));
                 }

@@ -12,7 +12,7 @@ pub enum Exit {
     Deviated = 1,
     /// Wrong usage or an invalid file.
     Invalid = 2,
-    /// Refused, or could not inject: nothing was changed.
+    /// Refused, or could not inject: nothing of it is left.
     Refused = 3,
     /// A revert could not be proven: something may be left in a kernel.
     Residue = 4,

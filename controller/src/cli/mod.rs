@@ -42,7 +42,7 @@ Exit codes:
   0    the hypothesis held and the system recovered
   1    it deviated, or did not recover in time
   2    wrong usage or an invalid file
-  3    refused or could not inject; nothing was changed
+  3    refused or could not inject; nothing of it is left
   4    residue: a revert could not be proven
   130  interrupted, and reverted";
 
@@ -169,6 +169,10 @@ fn reason(text: &str) -> Result<String, String> {
         "" => Err("say why: whoever is refused will read it".into()),
         text if text.len() > REASON_BYTES_MAX => {
             Err(format!("{} bytes are more than {REASON_BYTES_MAX}", text.len()))
+        }
+        // It is shown on the terminals of others.
+        text if text.chars().any(char::is_control) => {
+            Err("expected one line without control characters".into())
         }
         text => Ok(text.to_owned()),
     }

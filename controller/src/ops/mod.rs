@@ -69,6 +69,24 @@ pub struct Resumed {
     pub resumed: Vec<String>,
     /// Nodes that do not, and why.
     pub not_resumed: Vec<Refused>,
+    /// What keeps a node from taking new faults all the same: it is stuck, and was not acknowledged.
+    pub still_stuck: Vec<Stuck>,
+}
+
+impl Resumed {
+    /// For a person; what was not resumed is not in it.
+    pub fn text(&self) -> String {
+        let mut lines = Vec::new();
+        if self.not_resumed.is_empty() {
+            lines.push("resumed on every node".to_owned());
+        } else if !self.resumed.is_empty() {
+            lines.push(format!("resumed on {}", self.resumed.join(", ")));
+        }
+        for Stuck { node, reason, .. } in &self.still_stuck {
+            lines.push(format!("{node} still takes no new faults: {reason}"));
+        }
+        lines.into_iter().map(|line| line + "\n").collect()
+    }
 }
 
 /// Why no node was resumed.
@@ -114,6 +132,12 @@ pub async fn resume(place: &Place, acknowledged: &[FaultId]) -> Result<Resumed, 
         }
     }
     resumed.not_resumed.extend(errors.iter().map(Refused::new));
+    for agent in fleet.agents() {
+        let now = acknowledged.get(agent.node()).map(Vec::as_slice).unwrap_or_default();
+        let stuck = Stuck::of(agent);
+        let stuck = stuck.filter(|stuck| !stuck.acknowledged && !now.contains(&stuck.fault_id));
+        resumed.still_stuck.extend(stuck);
+    }
     Ok(resumed)
 }
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::Unreachable;
 use crate::{
-    agents::{AgentClock, AgentError, Answers, Fleet},
+    agents::{Agent, AgentClock, AgentError, Answers, Fleet},
     report::{millis, time},
 };
 
@@ -54,6 +54,19 @@ pub struct Stuck {
     pub reason: String,
     /// A person has looked at it: it keeps no new fault from the node.
     pub acknowledged: bool,
+}
+
+impl Stuck {
+    /// What an agent said of it when it was connected to.
+    pub(super) fn of(agent: &Agent) -> impl Iterator<Item = Self> {
+        let stuck = agent.description().stuck.iter().cloned();
+        stuck.map(|pb::StuckFault { fault_id, reason, acknowledged }| Self {
+            node: agent.node().into(),
+            fault_id,
+            reason,
+            acknowledged,
+        })
+    }
 }
 
 /// A node whose agent said no.
@@ -178,15 +191,7 @@ pub(super) fn overview(
         let reason = agent.description().halted_reason.clone()?;
         Some(Halted { node: agent.node().into(), reason })
     });
-    let stuck = fleet.agents().flat_map(|agent| {
-        let stuck = agent.description().stuck.iter().cloned();
-        stuck.map(|pb::StuckFault { fault_id, reason, acknowledged }| Stuck {
-            node: agent.node().into(),
-            fault_id,
-            reason,
-            acknowledged,
-        })
-    });
+    let stuck = fleet.agents().flat_map(Stuck::of);
     let (halted, stuck) = (halted.collect(), stuck.collect());
     Overview { injections, halted, stuck, unreachable, refused }
 }

@@ -38,6 +38,11 @@ pub(super) fn has_lost_target(item: &Tracked) -> bool {
     })
 }
 
+/// Whether a revert was made because somebody halted the node.
+pub(super) fn is_halted(revert_reason: i32) -> bool {
+    RevertReason::from_wire(revert_reason) == Some(RevertReason::Halted)
+}
+
 /// Notes that it is taken back before its time, and that this is as it should be.
 pub(super) fn is_let_go(item: &mut Tracked, why: &'static str) {
     item.revert_asked.get_or_insert_with(Instant::now);

@@ -17,7 +17,7 @@ use faultline_proto::{
 
 use super::{
     Ended, Run,
-    ended::{ends_at, has_lost_target, is_let_go, is_over, reason},
+    ended::{ends_at, has_lost_target, is_halted, is_let_go, is_over, reason},
     follow::UnderWay,
     observe::{Doing, LOOK_EVERY},
     one_lines,
@@ -237,7 +237,7 @@ impl Run<'_> {
         if self.interrupt.is_set() {
             return Err(Ended::Interrupted);
         }
-        let mut ended = Vec::new();
+        let (mut ended, mut halted) = (Vec::new(), Vec::new());
         for item in lock(tracked).values_mut() {
             let Some(status) = &item.status else { continue };
             let over = matches!(
@@ -253,17 +253,23 @@ impl Run<'_> {
             } else if over && item.revert_asked.is_none() {
                 item.revert_asked = Some(Instant::now());
                 item.told.end = true;
-                ended.push(format!(
-                    "the {} of {} ended before its time: {}",
-                    item.kind,
-                    item.target,
-                    reason(status.revert_reason)
-                ));
+                let is_halt = is_halted(status.revert_reason);
+                let why = reason(status.revert_reason);
+                let on = if is_halt { format!(" on {}", item.node) } else { String::new() };
+                let (kind, target) = (item.kind, &item.target);
+                let text = format!("the {kind} of {target}{on} ended before its time: {why}");
+                if is_halt { halted.push(text) } else { ended.push(text) }
             }
         }
         for text in ended {
             self.deviate("early", text);
         }
-        Ok(())
+        if halted.is_empty() {
+            return Ok(());
+        }
+        for text in &halted {
+            self.console.warn("halted", text);
+        }
+        Err(Ended::Halted(halted))
     }
 }

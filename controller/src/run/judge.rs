@@ -31,7 +31,7 @@ impl Run<'_> {
             None if reasons.is_empty() => Verdict::Held,
             None => Verdict::Deviated,
         };
-        if let Some(Ended::Refused(why)) = ended {
+        if let Some(Ended::Refused(why) | Ended::Halted(why)) = ended {
             reasons.splice(0..0, why);
         }
         (verdict, reasons, probes)

@@ -52,6 +52,8 @@ use crate::{
 enum Ended {
     /// Nothing is injected (any more): the reasons.
     Refused(Vec<String>),
+    /// A node was halted meanwhile: what was ended by that. Whoever halts wants nothing more to happen.
+    Halted(Vec<String>),
     /// Somebody said so.
     Interrupted,
 }
@@ -300,7 +302,7 @@ impl From<&Ended> for Verdict {
     fn from(ended: &Ended) -> Self {
         match ended {
             Ended::Refused(_) => Self::Refused,
-            Ended::Interrupted => Self::Interrupted,
+            Ended::Halted(_) | Ended::Interrupted => Self::Interrupted,
         }
     }
 }

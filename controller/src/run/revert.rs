@@ -98,8 +98,14 @@ impl Run<'_> {
                 let left = if left.is_empty() {
                     let lease = self.lease_end(tracked, &item.node);
                     let ends = lease.map_or(String::new(), |end| {
-                        let left = end.saturating_duration_since(Instant::now());
-                        format!(" (its lease ends in {})", crate::report::time(left))
+                        let now = Instant::now();
+                        let left = end.saturating_duration_since(now);
+                        let since = crate::report::time(now.saturating_duration_since(end));
+                        if left.is_zero() {
+                            format!(" (its lease ended {since} ago)")
+                        } else {
+                            format!(" (its lease ends in {})", crate::report::time(left))
+                        }
                     });
                     format!("its agent did not say that it is reverted{ends}")
                 } else {
