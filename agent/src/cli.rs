@@ -16,7 +16,7 @@ use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    kernel::{capabilities, cgroup::CgroupFs, container::Containers, netns::NetNs},
+    kernel::{capabilities, cgroup::CgroupFs, container::Containers, descriptors, netns::NetNs},
     node_info::NodeInfo,
     resolve::Resolver,
     server::{self, Identity},
@@ -111,6 +111,7 @@ fn run_agent(args: Args) -> anyhow::Result<()> {
     let identity =
         Identity::read(&args.tls_ca, &args.tls_cert, &args.tls_key, &args.controller_name)?;
     // Capabilities belong to threads, and new threads inherit them: this must come first.
+    descriptors::raise_limit();
     let dropped = capabilities::drop_unneeded().context("cannot drop capabilities")?;
     info!(?dropped, "capabilities dropped");
     let resolver = Arc::new(Resolver {

@@ -91,7 +91,7 @@ fn others_see_halt_and_outlive_a_controller_that_is_killed() {
     let (code, text) = run(&["halt", "--reason", "enough", "--inventory", &path]);
     assert_eq!(code, Some(0), "{text}");
     let ended = controller.end(LIMIT);
-    assert_eq!(ended.code, Some(1), "{}", ended.text);
+    assert_eq!(ended.code, Some(130), "{}", ended.text);
     assert!(ended.text.contains("halted"), "{}", ended.text);
     assert!(lease_left(lost_pid).is_none(), "nothing is in the kernel");
     let (code, text) = run(&inject);

@@ -18,7 +18,8 @@ use faultline_proto::{
     id::FaultId,
 };
 use faultline_tests::process::{
-    Agent, PATIENCE, Pod, helpers_of, listing, one_at_a_time, resolver, state, wait_for, wait_until,
+    Agent, PATIENCE, Pod, fault_id, helpers_of, listing, one_at_a_time, resolver, state, wait_for,
+    wait_until,
 };
 
 const HELPER: &str = env!("CARGO_BIN_EXE_helper");
@@ -363,6 +364,29 @@ fn the_end_of_the_lease_continues_while_the_agent_is_stopped() {
     eprintln!("continued {:?} after the end of the lease", at - lease_end);
     assert!(at >= lease_end, "before the end of the lease");
     assert!(at - lease_end <= Duration::from_millis(500), "{:?}", at - lease_end);
+}
+
+#[test]
+fn a_stopper_that_was_stopped_itself_is_not_swept_away_from_what_it_has_stopped() {
+    let _one = one_at_a_time();
+    let Some(mut pod) = Pod::new() else { return };
+    let container = pod.container();
+    let main = pod.spawn(&container, &["sleep", "1001"]);
+    let before = listing();
+    let plan = plan(&kill("STOP", Processes::Main, None), &pod.resolved(&container, main));
+    let agent = Agent::inject(HELPER.as_ref(), &plan, LEASE);
+    wait_for("the process to be stopped", || state(main) == Some('T'));
+    let [found] = helpers_of(&plan)[..] else { panic!("one stopper") };
+    let pid = nix::unistd::Pid::from_raw(found.pid);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    agent.kill_9();
+    // As an agent does that starts, and has no record of the fault.
+    let (ended, failed) = helper::sweep().unwrap();
+    assert!(ended.iter().any(|id| id.to_string() == fault_id(&plan)), "{ended:?} {failed:?}");
+    assert!(matches!(state(main), Some('S' | 'R')), "it let go of what it held");
+    wait_for("the stopper to end", || helpers_of(&plan).is_empty());
+    assert_clean(&plan);
+    assert_eq!(listing(), before);
 }
 
 #[test]

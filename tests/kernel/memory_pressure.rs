@@ -407,12 +407,12 @@ fn what_is_left_when_all_are_killed_is_found_and_swept() {
     let plan = plan(to_bytes(64 * MIB), &target);
     let agent = Agent::inject(HELPER.as_ref(), &plan, LEASE);
     let [helper] = helpers_of(&plan)[..] else { panic!("one helper") };
-    let swept = |id: &str| helper::sweep().unwrap().iter().any(|swept| swept.to_string() == id);
+    let swept = |id: &str| helper::sweep().unwrap().0.iter().any(|swept| swept.to_string() == id);
     assert!(!swept(&fault_id(&plan)) && helper.is_alive(), "its agent is alive");
     // First the helper and then the agent: nobody is left to remove the group.
     kill(Pid::from_raw(helper.pid), Signal::SIGKILL).unwrap();
     agent.kill_9();
-    let left = cgroup_dir::ours_below(&container.dir);
+    let left = cgroup_dir::ours_below(&container.dir).unwrap();
     assert_eq!(left.iter().map(|(id, _)| id.to_string()).collect::<Vec<_>>(), [fault_id(&plan)]);
     cgroup_dir::empty_and_remove(&left[0].1, PATIENCE).unwrap();
     assert_clean(&plan, &container);
@@ -439,7 +439,8 @@ fn what_is_left_when_all_are_killed_is_found_and_swept() {
     let mut orphan = start(&id);
     wait_for("the orphan to be found", || swept(&id));
     assert!(!orphan.wait().unwrap().success());
-    let is_found = || helper::find().iter().any(|found| found.fault.to_string() == below_id);
+    let is_found =
+        || helper::find().unwrap().iter().any(|found| found.fault.to_string() == below_id);
     wait_for("the other agent's to be found", is_found);
     assert!(!swept(&below_id), "it is another agent's");
     assert!(below.try_wait().unwrap().is_none(), "it runs");

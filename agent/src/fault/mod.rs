@@ -18,7 +18,7 @@ use thiserror::Error;
 pub use sweep::{CGROUP_AGE_MIN, Swept, sweep, sweep_tables, take_back_by_name};
 
 use crate::{
-    kernel::KernelError,
+    kernel::{KernelError, rcu},
     node_info::Feature,
     resolve::{self, Resolved, Resolver},
 };
@@ -47,17 +47,33 @@ pub trait Injection {
     /// When it could not be made completely. The supervisor then reverts.
     fn inject(&self, lease_end: BootTime) -> Result<Box<dyn Live>, KernelError>;
 
-    /// Changes what is in effect into this, which [`AnyInjection::amended`] planned, in one step and
-    /// with the same end of its lease. Returns what takes the place of what is alive of it now.
+    /// Makes ready what [`AnyInjection::amended`] planned, beside what is in effect and without any
+    /// effect of its own. Between this and [`Injection::switch`] comes [`settle`], once for all that is
+    /// changed together: it takes a while.
     ///
     /// # Errors
     /// When it could not be made. What was in effect still is.
+    fn make_ready(&self) -> Result<(), KernelError> {
+        Err(cannot_be_changed())
+    }
+
+    /// Changes what is in effect into what was made ready, in one step and with the same end of its
+    /// lease. Returns what takes the place of what is alive of it now.
+    ///
+    /// # Errors
+    /// When it could not be made. What was in effect still is.
+    fn switch(&self) -> Result<Box<dyn Live>, KernelError> {
+        Err(cannot_be_changed())
+    }
+
+    /// All of a change, where it is the only one.
+    ///
+    /// # Errors
+    /// As [`Injection::switch`].
     fn amend(&self) -> Result<Box<dyn Live>, KernelError> {
-        Err(KernelError::Unexpected {
-            verb: "change",
-            object: "a fault in effect".into(),
-            problem: "its kind cannot be changed".into(),
-        })
+        self.make_ready()?;
+        settle()?;
+        self.switch()
     }
 
     /// Undoes the change. Returns what somebody else changed meanwhile and was left alone, each as
@@ -72,6 +88,23 @@ pub trait Injection {
     /// # Errors
     /// When the kernel could not be read.
     fn residue(&self) -> Result<Vec<String>, KernelError>;
+}
+
+fn cannot_be_changed() -> KernelError {
+    KernelError::Unexpected {
+        verb: "change",
+        object: "a fault in effect".into(),
+        problem: "its kind cannot be changed".into(),
+    }
+}
+
+/// Waits, some milliseconds, until nothing in the kernel looks at what was there before
+/// [`Injection::make_ready`].
+///
+/// # Errors
+/// When it cannot be waited for.
+pub fn settle() -> Result<(), KernelError> {
+    rcu::wait_for_packets()
 }
 
 /// A fault that is in effect, in the process that injected it.

@@ -48,7 +48,10 @@ pub struct Swept {
 pub fn sweep(resolver: &Resolver, known: &BTreeSet<FaultId>, lost: &BTreeSet<FaultId>) -> Swept {
     let mut swept = Swept::default();
     match helper::sweep() {
-        Ok(ids) => swept.removed.extend(ids.iter().map(|id| format!("the helper of fault {id}"))),
+        Ok((ids, failed)) => {
+            swept.removed.extend(ids.iter().map(|id| format!("the helper of fault {id}")));
+            swept.failed.extend(failed.iter().map(|e| chain(e)));
+        }
         Err(e) => swept.failed.push(format!("a helper: {e}")),
     }
     swept.all_tables(known, lost);
@@ -73,7 +76,11 @@ pub fn take_back_by_name(
     ids: &BTreeSet<FaultId>,
 ) -> BTreeMap<FaultId, Vec<String>> {
     let mut left: BTreeMap<_, Vec<String>> = ids.iter().map(|id| (*id, Vec::new())).collect();
-    for net_ns in NetNs::all() {
+    let all = NetNs::all().unwrap_or_else(|e| {
+        not_known(&mut left, &format!("the networks could not be looked at: {}", chain(&e)));
+        Vec::new()
+    });
+    for net_ns in all {
         let place = net_ns.path().display();
         match partition::found_in(&net_ns) {
             Ok(found) => {
@@ -88,20 +95,31 @@ pub fn take_back_by_name(
             Err(e) if e.is_gone() => {}
             // Whose tables are there is not known: nothing is proven of any.
             Err(e) => {
-                let unread = format!("the tables in {place} could not be read: {}", chain(&e));
-                for left in left.values_mut() {
-                    left.push(unread.clone());
-                }
+                not_known(
+                    &mut left,
+                    &format!("the tables in {place} could not be read: {}", chain(&e)),
+                );
             }
         }
     }
-    for found in helper::find() {
-        if let Some(left) = left.get_mut(&found.fault) {
-            left.push(format!("helper process {}", found.process.pid));
+    match helper::find() {
+        Ok(helpers) => {
+            for found in helpers {
+                if let Some(left) = left.get_mut(&found.fault) {
+                    left.push(format!("helper process {}", found.process.pid));
+                }
+            }
+        }
+        Err(e) => {
+            not_known(&mut left, &format!("the helpers could not be looked for: {}", chain(&e)));
         }
     }
     for hierarchy in &resolver.cgroups.hierarchies {
-        for (id, dir) in cgroup_dir::ours_below(&hierarchy.mount_point) {
+        let ours = cgroup_dir::ours_below(&hierarchy.mount_point).unwrap_or_else(|e| {
+            not_known(&mut left, &format!("control groups could not be looked at: {}", chain(&e)));
+            Vec::new()
+        });
+        for (id, dir) in ours {
             if let Some(left) = left.get_mut(&id)
                 && let Err(e) = fs::remove_dir(&dir)
                 && e.kind() != io::ErrorKind::NotFound
@@ -113,37 +131,54 @@ pub fn take_back_by_name(
     left
 }
 
+/// Where something could not be looked at, nothing is proven of any of them.
+fn not_known(left: &mut BTreeMap<FaultId, Vec<String>>, why: &str) {
+    for left in left.values_mut() {
+        left.push(why.to_owned());
+    }
+}
+
 impl Swept {
     /// Several namespaces at once: to take a table away is mostly to wait until no packet is on its way
     /// through it.
     fn all_tables(&mut self, known: &BTreeSet<FaultId>, lost: &BTreeSet<FaultId>) {
-        let all = NetNs::all();
+        let all = match NetNs::all() {
+            Ok(all) => all,
+            Err(e) => return self.failed.push(format!("the networks: {}", chain(&e))),
+        };
         let share = all.len().div_ceil(SWEEPERS).max(1);
-        let swept = thread::scope(|scope| {
-            let sweepers: Vec<_> = all
-                .chunks(share)
-                .map(|part| {
-                    scope.spawn(move || {
-                        let mut swept = Self::default();
-                        for net_ns in part {
-                            swept.tables(net_ns, known, lost);
-                        }
-                        swept
-                    })
-                })
-                .collect();
-            sweepers.into_iter().map(thread::ScopedJoinHandle::join).collect::<Vec<_>>()
-        });
-        for part in swept {
-            match part {
-                Ok(part) => {
-                    self.removed.extend(part.removed);
-                    self.failed.extend(part.failed);
-                    self.in_effect.extend(part.in_effect);
-                }
-                Err(_panic) => self.failed.push("tables: a thread of the sweep panicked".into()),
+        let look = |part: &[NetNs]| {
+            let mut swept = Self::default();
+            for net_ns in part {
+                swept.tables(net_ns, known, lost);
             }
-        }
+            swept
+        };
+        thread::scope(|scope| {
+            let mut sweepers = Vec::new();
+            for part in all.chunks(share) {
+                match thread::Builder::new().spawn_scoped(scope, move || look(part)) {
+                    Ok(sweeper) => sweepers.push(sweeper),
+                    // The system has no thread to give.
+                    Err(_) => self.take(look(part)),
+                }
+            }
+            for sweeper in sweepers {
+                match sweeper.join() {
+                    Ok(part) => self.take(part),
+                    Err(_panic) => {
+                        self.failed.push("tables: a thread of the sweep panicked".into());
+                    }
+                }
+            }
+        });
+    }
+
+    /// Takes in what another part of it did.
+    fn take(&mut self, part: Self) {
+        self.removed.extend(part.removed);
+        self.failed.extend(part.failed);
+        self.in_effect.extend(part.in_effect);
     }
 
     fn tables(&mut self, net_ns: &NetNs, known: &BTreeSet<FaultId>, lost: &BTreeSet<FaultId>) {
@@ -169,7 +204,13 @@ impl Swept {
 
     fn groups(&mut self, resolver: &Resolver, known: &BTreeSet<FaultId>) {
         for hierarchy in &resolver.cgroups.hierarchies {
-            let ours = cgroup_dir::ours_below(&hierarchy.mount_point);
+            let ours = match cgroup_dir::ours_below(&hierarchy.mount_point) {
+                Ok(ours) => ours,
+                Err(e) => {
+                    self.failed.push(format!("control groups: {}", chain(&e)));
+                    continue;
+                }
+            };
             for (_, dir) in ours.into_iter().filter(|(id, _)| !known.contains(id)) {
                 if is_old(&dir) {
                     self.take_in(&format!("control group {}", dir.display()), fs::remove_dir(&dir));

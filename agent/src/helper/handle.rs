@@ -35,6 +35,7 @@ const END_MAX: Duration = Duration::from_millis(500);
 const KILLED_MAX: Duration = Duration::from_secs(5);
 /// `SIGKILL`.
 const KILL: u8 = 9;
+const CONT: u8 = 18;
 
 static EXECUTABLE: OnceLock<PathBuf> = OnceLock::new();
 
@@ -191,6 +192,8 @@ fn object(kind: Kind) -> String {
 pub struct Found {
     /// Its process.
     pub process: ProcessId,
+    /// What it does.
+    pub kind: Kind,
     /// The fault it is for.
     pub fault: FaultId,
     /// The agent that started it, which may have ended, and may be another one than this.
@@ -198,22 +201,41 @@ pub struct Found {
 }
 
 /// The helpers that run on this machine, of whichever agent, by their arguments.
-pub fn find() -> Vec<Found> {
-    all_pids().into_iter().filter_map(found).collect()
+///
+/// # Errors
+/// When the processes cannot be looked at, for want of a file descriptor say: that none was found then
+/// does not say that there is none.
+pub fn find() -> Result<Vec<Found>, KernelError> {
+    let mut all = Vec::new();
+    for pid in all_pids()? {
+        let path = format!("/proc/{pid}/cmdline");
+        match fs::read(&path) {
+            Ok(line) => all.extend(found(pid, &line)),
+            // Ended meanwhile, or another user's, where this agent is not root.
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+                ) => {}
+            Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {}
+            Err(e) => return Err(KernelError::io("read", &path, e)),
+        }
+    }
+    Ok(all)
 }
 
-fn found(pid: i32) -> Option<Found> {
-    let process = ProcessId::of(pid)?;
-    let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+/// The helper that a process with these arguments is.
+fn found(pid: i32, line: &[u8]) -> Option<Found> {
+    let line = std::str::from_utf8(line).ok()?;
     let mut arguments = line.split('\0').skip(1);
     if arguments.next()? != MARKER {
         return None;
     }
-    arguments.next()?.parse::<Kind>().ok()?;
+    let kind = arguments.next()?.parse().ok()?;
     let fault = arguments.next()?.parse().ok()?;
-    let (pid, start_ticks) = arguments.next()?.split_once('.')?;
-    let agent = ProcessId { pid: pid.parse().ok()?, start_ticks: start_ticks.parse().ok()? };
-    Some(Found { process, fault, agent })
+    let (agent_pid, start_ticks) = arguments.next()?.split_once('.')?;
+    let agent = ProcessId { pid: agent_pid.parse().ok()?, start_ticks: start_ticks.parse().ok()? };
+    Some(Found { process: ProcessId::of(pid)?, kind, fault, agent })
 }
 
 /// This process, as [`Found::agent`] has it: `PID.START_TICKS`.
@@ -222,18 +244,43 @@ fn agent_argument() -> String {
     own.map_or_else(|| "0.0".to_owned(), |own| format!("{}.{}", own.pid, own.start_ticks))
 }
 
-/// Kills the helpers whose agent has ended, should one not have noticed, and waits for their end.
-/// For the start of an agent. Returns the faults that they were for.
+/// Has the helpers end whose agent has ended, should one not have noticed, and waits for that. For the
+/// start of an agent. Returns the faults that they were for, and what could not be done.
+///
+/// Each is continued first, should it be stopped: it then lets go of what it holds by itself. One that
+/// holds memory is killed if it does not; one that has stopped processes is not: nobody else would
+/// continue them.
 ///
 /// Those of an agent in a pid namespace below this one, as on a node that is itself a container, are
 /// left alone: which process is their agent cannot be told from here, and their leases end them.
 ///
 /// # Errors
-/// As [`kill_left`].
-pub fn sweep() -> Result<Vec<FaultId>, KernelError> {
-    let own = find().into_iter().filter(|found| shares_pid_namespace(found.process.pid));
-    let orphans = own.filter(|found| !found.agent.is_alive());
-    orphans.map(|found| kill(found).map(|()| found.fault)).collect()
+/// When the processes cannot be looked at.
+pub fn sweep() -> Result<(Vec<FaultId>, Vec<KernelError>), KernelError> {
+    let own = find()?.into_iter().filter(|found| shares_pid_namespace(found.process.pid));
+    let (mut ended, mut failed) = (Vec::new(), Vec::new());
+    for orphan in own.filter(|found| !found.agent.is_alive()) {
+        match end(orphan) {
+            Ok(()) => ended.push(orphan.fault),
+            Err(error) => failed.push(error),
+        }
+    }
+    Ok((ended, failed))
+}
+
+/// Has one end whose agent has ended.
+fn end(helper: Found) -> Result<(), KernelError> {
+    if signal(helper, CONT, END_MAX)? {
+        return Ok(());
+    }
+    match helper.kind {
+        Kind::Memory => kill(helper),
+        Kind::Stopper => Err(KernelError::Unexpected {
+            verb: "end",
+            object: format!("helper {}", helper.process.pid),
+            problem: "it does not let go of the processes that it has stopped; look at it".into(),
+        }),
+    }
 }
 
 /// Kills the helpers of a fault that run, and waits for their end.
@@ -241,19 +288,27 @@ pub fn sweep() -> Result<Vec<FaultId>, KernelError> {
 /// # Errors
 /// When one cannot be killed, or has not ended after a few seconds.
 pub fn kill_left(id: FaultId) -> Result<(), KernelError> {
-    find().into_iter().filter(|found| found.fault == id).try_for_each(kill)
+    find()?.into_iter().filter(|found| found.fault == id).try_for_each(kill)
+}
+
+/// Sends a signal, and waits for the end. Returns whether it has ended.
+fn signal(helper: Found, signal: u8, timeout: Duration) -> Result<bool, KernelError> {
+    let handle = match PidFd::open(helper.process) {
+        Ok(handle) => handle,
+        Err(e) if e.is_gone() => return Ok(true),
+        Err(e) => return Err(e),
+    };
+    // Only now is the pid sure to be this process's.
+    let line = fs::read(format!("/proc/{}/cmdline", helper.process.pid)).unwrap_or_default();
+    if found(helper.process.pid, &line) != Some(helper) {
+        return Ok(true);
+    }
+    handle.send(signal)?;
+    handle.wait(timeout)
 }
 
 fn kill(helper: Found) -> Result<(), KernelError> {
-    let outcome = PidFd::open(helper.process).and_then(|handle| {
-        // Only now is the pid sure to be this process's.
-        if found(helper.process.pid) != Some(helper) {
-            return Ok(true);
-        }
-        handle.send(KILL)?;
-        handle.wait(KILLED_MAX)
-    });
-    match outcome {
+    match signal(helper, KILL, KILLED_MAX) {
         Ok(true) => Ok(()),
         Ok(false) => {
             let error = io::Error::from(io::ErrorKind::TimedOut);

@@ -110,7 +110,10 @@ fn kill_all(dir: &Path) {
 }
 
 /// The groups below `root` that have a name of ours, and the faults they belong to.
-pub fn ours_below(root: &Path) -> Vec<(FaultId, PathBuf)> {
+///
+/// # Errors
+/// When one that is there cannot be read: what is in it is not known.
+pub fn ours_below(root: &Path) -> Result<Vec<(FaultId, PathBuf)>, KernelError> {
     let mut found = Vec::new();
     let mut left = vec![(root.to_owned(), 0)];
     let mut looked_at = 0;
@@ -120,7 +123,12 @@ pub fn ours_below(root: &Path) -> Vec<(FaultId, PathBuf)> {
             tracing::warn!(root = %root.display(), "too many control groups to look at all");
             break;
         }
-        let Ok(entries) = fs::read_dir(&dir) else { continue };
+        let entries =
+            match fs::read_dir(&dir).map_err(|e| KernelError::io("read", &dir.display(), e)) {
+                Ok(entries) => entries,
+                Err(e) if e.is_gone() => continue,
+                Err(e) => return Err(e),
+            };
         for entry in entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())) {
             let path = entry.path();
             match entry.file_name().to_str().and_then(FaultId::from_object_name) {
@@ -130,7 +138,7 @@ pub fn ours_below(root: &Path) -> Vec<(FaultId, PathBuf)> {
             }
         }
     }
-    found
+    Ok(found)
 }
 
 /// A new cpuset of v1 has no CPUs and takes no process, `cpuset(7)`: it gets its parent's.
@@ -158,8 +166,8 @@ mod tests {
         let ours = root.path().join("kubepods/pod1/aa").join(id.object_name());
         fs::create_dir_all(&ours).unwrap();
         fs::create_dir_all(root.path().join("faultline_other/faultline-test")).unwrap();
-        assert_eq!(ours_below(root.path()), [(id, ours)]);
-        assert!(ours_below(&root.path().join("none")).is_empty());
+        assert_eq!(ours_below(root.path()).unwrap(), [(id, ours)]);
+        assert!(ours_below(&root.path().join("none")).unwrap().is_empty());
     }
 
     #[test]

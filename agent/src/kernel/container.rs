@@ -132,7 +132,7 @@ impl Containers {
 fn members() -> impl Iterator<Item = (ProcessId, Member)> {
     let known = |pid| Some((pid, member(pid)?));
     let alive = |(pid, member)| Some((ProcessId::of(pid)?, member));
-    all_pids().into_iter().filter_map(known).filter_map(alive)
+    all_pids().unwrap_or_default().into_iter().filter_map(known).filter_map(alive)
 }
 
 fn member(pid: i32) -> Option<Member> {
@@ -179,7 +179,7 @@ fn container_id_of(component: &str) -> Option<String> {
 /// The children of every process.
 fn children() -> HashMap<i32, Vec<i32>> {
     let mut tree: HashMap<i32, Vec<i32>> = HashMap::new();
-    for pid in all_pids() {
+    for pid in all_pids().unwrap_or_default() {
         if let Some(parent) = parent_of(pid) {
             tree.entry(parent).or_default().push(pid);
         }

@@ -8,6 +8,7 @@ pub mod cgroup;
 pub mod cgroup_dir;
 pub mod clock;
 pub mod container;
+pub mod descriptors;
 pub mod link;
 pub mod memory;
 pub mod memory_cgroup;

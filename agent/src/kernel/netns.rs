@@ -43,9 +43,15 @@ impl NetNsId {
     }
 
     /// A process in this namespace, `first` if it is one; `None` if there is none.
-    pub fn any_process(self, first: Option<i32>) -> Option<i32> {
+    ///
+    /// # Errors
+    /// When the processes cannot be looked at.
+    pub fn any_process(self, first: Option<i32>) -> Result<Option<i32>, KernelError> {
         let inside = |pid: &i32| Self::of_process(*pid) == Some(self);
-        first.filter(inside).or_else(|| all_pids().into_iter().find(inside))
+        match first.filter(inside) {
+            Some(first) => Ok(Some(first)),
+            None => Ok(all_pids()?.into_iter().find(inside)),
+        }
     }
 }
 
@@ -80,33 +86,57 @@ impl NetNs {
 
     /// Finds a namespace by its identity: at `hint`, in any process, or by name. `None`: it is
     /// nowhere, and so has ended or will with its last socket.
-    pub fn find(id: NetNsId, hint: &Path) -> Option<Self> {
+    ///
+    /// # Errors
+    /// When it is somewhere and cannot be opened, or it could not be looked everywhere: that something
+    /// was not found then does not say that it is not there.
+    pub fn find(id: NetNsId, hint: &Path) -> Result<Option<Self>, KernelError> {
         // Only a file that says so is opened: opening a plain file or a pipe may have effects.
         let open = |path: &Path| {
-            let seems = NetNsId::of_path(path) == Some(id);
-            let found = if seems { Self::open(path).ok() } else { None };
-            found.filter(|found| found.id == id)
+            if NetNsId::of_path(path) != Some(id) {
+                return Ok(None);
+            }
+            Ok(Self::open_if_there(path)?.filter(|found| found.id == id))
         };
-        open(hint)
-            .or_else(|| all_pids().into_iter().find_map(|pid| open(&of_process(pid))))
-            .or_else(|| named().into_iter().find_map(|path| open(&path)))
+        if let Some(found) = open(hint)? {
+            return Ok(Some(found));
+        }
+        let of_processes = all_pids()?.into_iter().map(of_process);
+        for path in of_processes.chain(named()) {
+            if let Some(found) = open(&path)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Opens what may have gone since it was looked at.
+    fn open_if_there(path: &Path) -> Result<Option<Self>, KernelError> {
+        match Self::open(path) {
+            Ok(found) => Ok(Some(found)),
+            Err(e) if e.is_gone() => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// Every namespace that has a process this one can see, each once, in no order. One that has only
     /// a name is not among them: it may be another node's, where one machine is several.
-    pub fn all() -> Vec<Self> {
+    ///
+    /// # Errors
+    /// When one that is there cannot be opened: none is left out in silence.
+    pub fn all() -> Result<Vec<Self>, KernelError> {
         let mut all = BTreeMap::new();
-        for path in all_pids().into_iter().map(of_process) {
+        for path in all_pids()?.into_iter().map(of_process) {
             let Some(id) = NetNsId::of_path(&path) else { continue };
             if all.contains_key(&id) {
                 continue;
             }
             // What has gone since the look is as if it had not been seen.
-            if let Ok(found) = Self::open(&path) {
+            if let Some(found) = Self::open_if_there(&path)? {
                 all.insert(found.id, found);
             }
         }
-        all.into_values().collect()
+        Ok(all.into_values().collect())
     }
 
     /// The same namespace, held open once more.

@@ -45,9 +45,17 @@ pub fn shares_pid_namespace(pid: i32) -> bool {
 }
 
 /// Every pid there is now, as far as this process's `/proc` shows them.
-pub fn all_pids() -> Vec<i32> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+///
+/// # Errors
+/// When that cannot be read, for want of a file descriptor say: then it is not known who is there.
+pub fn all_pids() -> Result<Vec<i32>, KernelError> {
+    let failed = |e| KernelError::io("read", "/proc", e);
+    let mut pids = Vec::new();
+    for entry in fs::read_dir("/proc").map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        pids.extend(name.to_str().and_then(|name| name.parse::<i32>().ok()));
+    }
+    Ok(pids)
 }
 
 /// The main process among those of a container: its parent is not one of them. Of several, as when

@@ -9,7 +9,7 @@ use super::{held::Status, node::NodeState};
 use crate::{
     errors::chain,
     failpoint,
-    fault::Refusal,
+    fault::{self, Refusal},
     journal::{JournalError, Journalled, Record},
     kernel::{KernelError, clock},
     lifecycle::NotAllowed,
@@ -77,9 +77,21 @@ impl NodeState {
         failpoint::reach(failpoint::BEFORE_AMEND);
         let journalled = self.journal.replace(records)?;
         failpoint::reach(failpoint::AMEND_JOURNALLED);
+        let made_ready: Vec<Result<(), KernelError>> =
+            journalled.iter().map(|r| r.injection().as_injection().make_ready()).collect();
+        // Once for all of them: nobody's lease is renewed meanwhile.
+        let settled = fault::settle();
         let mut failed = None;
-        for record in journalled {
-            if let Err(error) = self.change(record) {
+        for (record, ready) in journalled.into_iter().zip(made_ready) {
+            let ready = ready.and_then(|()| match &settled {
+                Ok(()) => Ok(()),
+                Err(e) => Err(KernelError::Unexpected {
+                    verb: "wait for",
+                    object: "packets on their way".into(),
+                    problem: chain(e),
+                }),
+            });
+            if let Err(error) = self.change(record, ready) {
                 failed.get_or_insert(error);
             }
         }
@@ -105,11 +117,15 @@ impl NodeState {
         Ok(records)
     }
 
-    /// Makes one change that is in the journal.
-    fn change(&mut self, record: Journalled) -> Result<(), AmendError> {
+    /// Makes one change that is in the journal and has been made ready, if it has.
+    fn change(
+        &mut self,
+        record: Journalled,
+        ready: Result<(), KernelError>,
+    ) -> Result<(), AmendError> {
         let id = record.record().fault_id;
         let Some(held) = self.held.get_mut(&id) else { return Ok(()) };
-        let changed = record.injection().as_injection().amend();
+        let changed = ready.and_then(|()| record.injection().as_injection().switch());
         failpoint::reach(failpoint::AMENDED);
         match changed {
             Ok(live) => {

@@ -55,6 +55,7 @@ impl NodeState {
             return Vec::new();
         }
         let mut left = fault::take_back_by_name(&self.resolver, &unknown);
+        self.unreadable.retain(|path, _| self.journal.still_unreadable(path));
         for (path, why) in &self.unreadable {
             if let Some(left) = journal::id_of(path).and_then(|id| left.get_mut(&id)) {
                 left.push(format!("the journal file {} ({why})", path.display()));

@@ -79,6 +79,10 @@ pub(super) fn run(mut node: NodeState, queue: &Receiver<Request>) {
 
 fn take(node: &mut NodeState, waiters: &mut Vec<Waiter>, request: Request) {
     match request {
+        // Whoever has given up on it may have asked for something else meanwhile.
+        Request::Prepare { reply, .. } if reply.is_closed() => {}
+        Request::Amend { reply, .. } if reply.is_closed() => {}
+        Request::Resume { reply, .. } if reply.is_closed() => {}
         Request::Prepare { run_id, items, dry_run, reply } => {
             send(reply, node.prepare(run_id, items, dry_run));
         }

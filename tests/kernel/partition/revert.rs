@@ -146,7 +146,7 @@ fn the_sweep_finds_and_removes_what_the_journal_lost() {
     pair.a.nft(FOREIGN);
     let before = pair.a.dump();
     let injected = Injected::proven(&pair.a, &cut(Some(peers(&["10.77.0.2"])), None));
-    let all = NetNs::all();
+    let all = NetNs::all().expect("looked at");
     let own = NetNs::of_process(pair.a.pid()).expect("it has a process");
     let net_ns = all.iter().find(|net_ns| net_ns.id() == own.id()).expect("found among all");
     let found = found_in(net_ns).expect("readable");

@@ -208,7 +208,7 @@ impl Injection for KillPlan {
             SignalState::of(victim.process).is_some_and(|state| state.is_stopped())
         });
         let stopped = stopped.map(|v| format!("process {} ({}) is stopped", v.process.pid, v.name));
-        let helpers = helper::find().into_iter().filter(|found| found.fault == self.id);
+        let helpers = helper::find()?.into_iter().filter(|found| found.fault == self.id);
         let helpers = helpers.map(|found| format!("helper process {}", found.process.pid));
         let dirs = self.own_dirs.iter().filter(|dir| dir.exists());
         let dirs = dirs.map(|dir| format!("control group {}", dir.display()));

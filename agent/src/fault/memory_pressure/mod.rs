@@ -229,7 +229,7 @@ impl Injection for MemoryPressurePlan {
             let dir = self.own_dir.display();
             residue.push(format!("control group {dir} with {inside} processes"));
         }
-        let helpers = helper::find().into_iter().filter(|found| found.fault == self.id);
+        let helpers = helper::find()?.into_iter().filter(|found| found.fault == self.id);
         residue.extend(helpers.map(|found| format!("helper process {}", found.process.pid)));
         Ok(residue)
     }

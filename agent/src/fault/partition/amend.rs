@@ -24,7 +24,7 @@ use crate::{
     errors::chain,
     failpoint,
     fault::{Live, Refusal},
-    kernel::{KernelError, nft::Nft, rcu},
+    kernel::{KernelError, nft::Nft},
 };
 
 impl PartitionInjection {
@@ -50,19 +50,31 @@ impl PartitionInjection {
         Ok(Self { content, amended_from: Some(self.content.clone()), at_hand, ..self.clone() })
     }
 
-    /// Makes the change that [`PartitionInjection::amended`] planned.
-    pub(super) fn amend_in_place(&self) -> Result<Box<dyn Live>, KernelError> {
-        let name = self.id.object_name();
-        let from = self.amended_from.as_ref().ok_or_else(|| KernelError::Unexpected {
-            verb: "change",
-            object: format!("table inet {name}"),
-            problem: "the plan does not say what is there".into(),
-        })?;
+    /// Puts beside what is there what the change takes that [`PartitionInjection::amended`] planned.
+    pub(super) fn make_change_ready(&self) -> Result<(), KernelError> {
         let inside = self.inside_to_act()?;
-        let change = Change { table: &name, from, to: &self.content };
-        change.make(&mut inside.nft())?;
+        let name = self.id.object_name();
+        let made = self.change(&name)?.make_ready(&mut inside.nft());
+        self.at_hand.set(Some(inside));
+        made
+    }
+
+    /// Makes the change.
+    pub(super) fn make_change(&self) -> Result<Box<dyn Live>, KernelError> {
+        let inside = self.inside_to_act()?;
+        let name = self.id.object_name();
+        self.change(&name)?.switch(&mut inside.nft())?;
         self.at_hand.set(Some(Arc::clone(&inside)));
         Ok(Box::new(LivePartition::new(self.clone(), inside)))
+    }
+
+    fn change<'a>(&'a self, table: &'a str) -> Result<Change<'a>, KernelError> {
+        let from = self.amended_from.as_ref().ok_or_else(|| KernelError::Unexpected {
+            verb: "change",
+            object: format!("table inet {table}"),
+            problem: "the plan does not say what is there".into(),
+        })?;
+        Ok(Change { table, from, to: &self.content })
     }
 
     /// Whether the table is what the kernel was given for this partition, and acts.
@@ -100,17 +112,19 @@ struct Change<'a> {
 }
 
 impl Change<'_> {
-    /// Makes it: what it takes first, and then, in one transaction, packets come to that.
-    fn make(self, nft: &mut Nft) -> Result<(), KernelError> {
+    /// What it takes, first. The kernel has two versions of a chain, and the transaction puts the new one
+    /// in the place of the older: a packet that began when that was in effect must not come to it, and
+    /// is waited for before [`Change::switch`].
+    fn make_ready(self, nft: &mut Nft) -> Result<(), KernelError> {
+        let made = nft.commit(transaction::make_ready(self.table, self.to));
+        failpoint::reach(failpoint::AMEND_READY);
+        made
+    }
+
+    /// Then, in one transaction, packets come to that.
+    fn switch(self, nft: &mut Nft) -> Result<(), KernelError> {
         let Self { table, from, to } = self;
-        let made = nft.commit(transaction::make_ready(table, to)).and_then(|()| {
-            failpoint::reach(failpoint::AMEND_READY);
-            // The kernel has two versions of a chain, and the transaction puts the new one in the place
-            // of the older. A packet that began when that was in effect must not come to it.
-            rcu::wait_for_packets()?;
-            nft.commit(transaction::switch(table, from, to))
-        });
-        let Err(error) = made else { return Ok(()) };
+        let Err(error) = nft.commit(transaction::switch(table, from, to)) else { return Ok(()) };
         if self.is_made(nft)? {
             return Ok(());
         }

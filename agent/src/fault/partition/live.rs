@@ -6,6 +6,7 @@ use faultline_proto::boottime::BootTime;
 
 use super::{Inside, PartitionInjection, proof::Proof, transaction};
 use crate::{
+    errors::chain,
     fault::{Live, Observation, Wake},
     kernel::{KernelError, clock, packet::Sender},
 };
@@ -77,11 +78,13 @@ impl Live for LivePartition {
     }
 
     fn wake(&mut self, now: BootTime) -> Result<Wake, KernelError> {
-        self.witness = self.plan.net_ns.any_process(self.witness);
-        match self.witness {
-            Some(_) => Ok(Wake::At(now.after(LOOK_EVERY))),
-            None => Ok(Wake::TargetGone),
+        match self.plan.net_ns.any_process(self.witness) {
+            Ok(None) => return Ok(Wake::TargetGone),
+            Ok(witness) => self.witness = witness,
+            // Not known to have gone: its lease ends it, whatever it is.
+            Err(error) => tracing::warn!(error = %chain(&error), "the target cannot be looked for"),
         }
+        Ok(Wake::At(now.after(LOOK_EVERY)))
     }
 
     fn first_wake(&self) -> Option<Duration> {

@@ -174,7 +174,7 @@ impl PartitionInjection {
         if let Some(inside) = self.at_hand.get() {
             return Ok(Some(inside));
         }
-        let Some(net_ns) = NetNs::find(self.net_ns, &self.net_ns_path) else { return Ok(None) };
+        let Some(net_ns) = NetNs::find(self.net_ns, &self.net_ns_path)? else { return Ok(None) };
         Ok(Some(Arc::new(Inside::open(net_ns, None)?)))
     }
 
@@ -183,15 +183,16 @@ impl PartitionInjection {
         if let Some(inside) = self.at_hand.get() {
             return Ok(inside);
         }
-        let found = NetNs::find(self.net_ns, &self.net_ns_path);
+        let found = NetNs::find(self.net_ns, &self.net_ns_path)?;
         let net_ns = found.ok_or_else(|| self.gone())?;
         Ok(Arc::new(Inside::open(net_ns, Some(proof::needs(&self.content.partition)))?))
     }
 
-    /// Whether the namespace is still somebody's. That sockets of ours keep it does not count.
+    /// Whether the namespace is still somebody's, or that cannot be told. That sockets of ours keep it
+    /// does not count.
     fn is_target_there(&self) -> bool {
         NetNsId::of_path(&self.net_ns_path) == Some(self.net_ns)
-            || NetNs::find(self.net_ns, &self.net_ns_path).is_some()
+            || !matches!(NetNs::find(self.net_ns, &self.net_ns_path), Ok(None))
     }
 
     fn gone(&self) -> KernelError {
@@ -216,8 +217,12 @@ impl Injection for PartitionInjection {
         Ok(Box::new(LivePartition::new(self.clone(), inside)))
     }
 
-    fn amend(&self) -> Result<Box<dyn Live>, KernelError> {
-        self.amend_in_place()
+    fn make_ready(&self) -> Result<(), KernelError> {
+        self.make_change_ready()
+    }
+
+    fn switch(&self) -> Result<Box<dyn Live>, KernelError> {
+        self.make_change()
     }
 
     fn revert(&self) -> Result<Vec<String>, KernelError> {
