@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use faultline_probe::{Failure, FailureKind};
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
@@ -16,15 +17,6 @@ use crate::{
     experiment::ProbeKind,
     place::{Place, Pod},
 };
-
-/// How an attempt ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// As it should.
-    Success,
-    /// Not so; why, in a few words.
-    Failure(String),
-}
 
 /// The pod that a command runs in: another one, once another one has taken its place.
 #[derive(Debug, Clone)]
@@ -94,13 +86,14 @@ impl Target {
         })
     }
 
-    pub(super) async fn attempt(&self, timeout: Duration) -> Outcome {
-        let result = match self {
-            Self::Http { authority, path, status } => http(authority, path, *status).await,
-            Self::Tcp { address } => connect(address).await.map(drop),
-            Self::Exec { place, pod, command } => exec(place, &pod.get(), command, timeout).await,
-        };
-        result.map_or_else(Outcome::Failure, |()| Outcome::Success)
+    /// Tries once: the value that was observed, if this kind has one, or why it failed.
+    pub(super) async fn attempt(&self, timeout: Duration) -> Result<Option<String>, Failure> {
+        match self {
+            Self::Http { authority, path, status } => http(authority, path, *status).await?,
+            Self::Tcp { address } => drop(connect(address).await?),
+            Self::Exec { place, pod, command } => exec(place, &pod.get(), command, timeout).await?,
+        }
+        Ok(None)
     }
 }
 
@@ -119,36 +112,50 @@ fn split_url(url: &str) -> (String, String) {
     (authority, path)
 }
 
-async fn connect(address: &str) -> Result<TcpStream, String> {
-    let stream = TcpStream::connect(address).await.map_err(|e| short(&e))?;
-    stream.set_nodelay(true).map_err(|e| short(&e))?;
+async fn connect(address: &str) -> Result<TcpStream, Failure> {
+    let stream = TcpStream::connect(address).await.map_err(|e| Failure::from(&e))?;
+    stream.set_nodelay(true).map_err(|e| Failure::from(&e))?;
     Ok(stream)
 }
 
-async fn http(authority: &str, path: &str, expected: u16) -> Result<(), String> {
+async fn http(authority: &str, path: &str, expected: u16) -> Result<(), Failure> {
     let stream = connect(authority).await?;
     let handshake = http1::handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = handshake.map_err(|e| e.to_string())?;
+    let (mut sender, connection) = handshake.map_err(|e| of_http(&e))?;
     let request = Request::get(path)
         .header(header::HOST, authority)
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
-        .map_err(|e| e.to_string())?;
+        .map_err(|e| Failure::new(FailureKind::Other, e.to_string()))?;
     let exchange = async {
-        let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
+        let response = sender.send_request(request).await.map_err(|e| of_http(&e))?;
         let status = response.status().as_u16();
         // A status line whose body never comes is no answer.
-        response.into_body().collect().await.map_err(|e| e.to_string())?;
-        if status == expected { Ok(()) } else { Err(format!("status {status}")) }
+        response.into_body().collect().await.map_err(|e| of_http(&e))?;
+        if status == expected {
+            Ok(())
+        } else {
+            Err(Failure::new(FailureKind::Status, format!("status {status}")))
+        }
     };
     tokio::pin!(exchange, connection);
     tokio::select! {
         result = &mut exchange => result,
         ended = &mut connection => match ended {
             Ok(()) => exchange.await,
-            Err(e) => Err(e.to_string()),
+            Err(e) => Err(of_http(&e)),
         },
     }
+}
+
+fn of_http(error: &hyper::Error) -> Failure {
+    let kind =
+        match std::error::Error::source(error).and_then(|e| e.downcast_ref::<std::io::Error>()) {
+            Some(io) => Failure::from(io).kind,
+            None if error.is_parse() => FailureKind::Protocol,
+            None => FailureKind::Reset,
+        };
+    Failure::new(kind, error.to_string())
 }
 
 async fn exec(
@@ -156,16 +163,13 @@ async fn exec(
     pod: &Pod,
     command: &[String],
     timeout: Duration,
-) -> Result<(), String> {
-    let outcome = place.exec(pod, command, timeout).await.map_err(|e| e.to_string())?;
+) -> Result<(), Failure> {
+    let failure = |text| Failure::new(FailureKind::Exec, text);
+    let outcome = place.exec(pod, command, timeout).await.map_err(|e| failure(e.to_string()))?;
     match outcome.code {
         0 => Ok(()),
-        code => Err(format!("exit code {code}")),
+        code => Err(failure(format!("exit code {code}"))),
     }
-}
-
-fn short(error: &std::io::Error) -> String {
-    error.kind().to_string()
 }
 
 #[cfg(test)]

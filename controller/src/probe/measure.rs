@@ -1,8 +1,9 @@
 //! Measures from samples. Pure; every number says what it may be off by.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::Sample;
+use faultline_probe::Sample;
+
 use crate::experiment::{Comparison, Recovery, Tolerance};
 
 /// How many attempts of a window succeeded.
@@ -39,7 +40,7 @@ impl Share {
 }
 
 /// Counts the attempts that began from `from` on and before `to`.
-pub fn share(samples: &[Sample], from: Instant, to: Instant) -> Share {
+pub fn share(samples: &[Sample], from: Duration, to: Duration) -> Share {
     let inside = samples.iter().filter(|s| s.began >= from && s.began < to);
     inside.fold(Share::default(), |share, sample| Share {
         attempts: share.attempts + 1,
@@ -62,22 +63,23 @@ pub struct Downtime {
 }
 
 /// Sums up the failing intervals of samples in order. `until` ends the last one if it is open.
-pub fn downtime(samples: &[Sample], until: Instant) -> Downtime {
+pub fn downtime(samples: &[Sample], until: Duration) -> Downtime {
     let mut result = Downtime::default();
-    let mut last_good: Option<Instant> = None;
-    let mut open: Option<(Instant, Duration)> = None;
-    let mut last_bad: Option<Instant> = None;
+    let mut last_good: Option<Duration> = None;
+    let mut open: Option<(Duration, Duration)> = None;
+    let mut last_bad: Option<Duration> = None;
     for sample in samples {
         match (&sample.failure, open) {
             (Some(_), None) => {
-                let before = last_good.map_or(Duration::ZERO, |good| sample.began - good);
+                let before =
+                    last_good.map_or(Duration::ZERO, |good| sample.began.saturating_sub(good));
                 open = Some((sample.began, before));
                 last_bad = Some(sample.began);
             }
             (Some(_), Some(_)) => last_bad = Some(sample.began),
             (None, Some((began, before))) => {
-                let after = last_bad.map_or(Duration::ZERO, |bad| sample.began - bad);
-                result.total += sample.began - began;
+                let after = last_bad.map_or(Duration::ZERO, |bad| sample.began.saturating_sub(bad));
+                result.total += sample.began.saturating_sub(began);
                 result.uncertainty += before.max(after);
                 result.outages += 1;
                 (open, last_good) = (None, Some(sample.began));
@@ -87,8 +89,8 @@ pub fn downtime(samples: &[Sample], until: Instant) -> Downtime {
     }
     if let Some((began, before)) = open {
         let last = last_bad.unwrap_or(began);
-        result.total += until.saturating_duration_since(began);
-        result.uncertainty += before.max(until.saturating_duration_since(last));
+        result.total += until.saturating_sub(began);
+        result.uncertainty += before.max(until.saturating_sub(last));
         result.outages += 1;
         result.ongoing = true;
     }
@@ -96,7 +98,7 @@ pub fn downtime(samples: &[Sample], until: Instant) -> Downtime {
 }
 
 /// When the first attempt that failed began, at or after a time.
-pub fn first_failure_after(samples: &[Sample], from: Instant) -> Option<Instant> {
+pub fn first_failure_after(samples: &[Sample], from: Duration) -> Option<Duration> {
     samples.iter().find(|s| s.began >= from && s.failure.is_some()).map(|s| s.began)
 }
 
@@ -105,18 +107,18 @@ pub fn first_failure_after(samples: &[Sample], from: Instant) -> Option<Instant>
 /// that began before `settled_until` count: one that is still waited for may yet fail.
 pub fn recovered_at(
     samples: &[Sample],
-    from: Instant,
-    settled_until: Instant,
+    from: Duration,
+    settled_until: Duration,
     recovery: Recovery,
-) -> Option<Instant> {
-    let mut well_since: Option<Instant> = None;
+) -> Option<Duration> {
+    let mut well_since: Option<Duration> = None;
     for sample in samples.iter().filter(|s| s.began >= from && s.began < settled_until) {
         if sample.failure.is_some() {
             well_since = None;
             continue;
         }
         let since = *well_since.get_or_insert(sample.began);
-        if sample.began - since >= recovery.stable_for {
+        if sample.began.saturating_sub(since) >= recovery.stable_for {
             return Some(since);
         }
     }
@@ -125,16 +127,23 @@ pub fn recovered_at(
 
 #[cfg(test)]
 mod tests {
+    use faultline_probe::{Failure, FailureKind};
+
     use super::*;
 
-    fn samples(base: Instant, outcomes: &str) -> Vec<Sample> {
+    fn samples(base: Duration, outcomes: &str) -> Vec<Sample> {
         let began = |i: usize| base + Duration::from_millis(10) * u32::try_from(i).expect("small");
-        let failure = |c| (c == 'x').then(|| "refused".to_owned());
+        let failure = |c| (c == 'x').then(|| Failure::new(FailureKind::Refused, "refused"));
         outcomes
             .chars()
             .enumerate()
             .filter(|(_, c)| *c != ' ')
-            .map(|(i, c)| Sample { began: began(i), took: Duration::ZERO, failure: failure(c) })
+            .map(|(i, c)| Sample {
+                began: began(i),
+                took: Duration::ZERO,
+                failure: failure(c),
+                value: None,
+            })
             .collect()
     }
 
@@ -144,7 +153,7 @@ mod tests {
 
     #[test]
     fn downtime_is_the_union_of_failing_intervals_with_its_uncertainty() {
-        let base = Instant::now();
+        let base = ms(5000);
         let end = base + ms(200);
         let of = |outcomes| downtime(&samples(base, outcomes), end);
         assert_eq!(of("....."), Downtime::default());
@@ -162,7 +171,7 @@ mod tests {
 
     #[test]
     fn shares_are_compared_exactly() {
-        let base = Instant::now();
+        let base = ms(5000);
         let all = samples(base, ".........x");
         let share = share(&all, base, base + ms(1000));
         assert_eq!(share.basis_points(), Some(9_000));
@@ -176,11 +185,11 @@ mod tests {
 
     #[test]
     fn recovery_begins_with_the_first_good_attempt_of_a_stable_time() {
-        let base = Instant::now();
+        let base = ms(5000);
         let at = |outcomes, stable| {
             let recovery = Recovery { within: ms(1000), stable_for: ms(stable) };
             let all = samples(base, outcomes);
-            recovered_at(&all, base, base + ms(1000), recovery).map(|t| t - base)
+            recovered_at(&all, base, base + ms(1000), recovery).map(|t| t.saturating_sub(base))
         };
         assert_eq!(at("xx....", 30), Some(ms(20)));
         assert_eq!(at("xx..x.....", 30), Some(ms(50)));

@@ -12,9 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use faultline_probe::{Failure, FailureKind, Sample};
 use tokio::{sync::Semaphore, task::JoinHandle, time};
 
-pub use attempt::{CurrentPod, Outcome, Target};
+pub use attempt::{CurrentPod, Target};
 pub use measure::{Downtime, Share, downtime, first_failure_after, recovered_at, share};
 
 use crate::experiment::Probe;
@@ -22,29 +23,26 @@ use crate::experiment::Probe;
 /// Attempts of one probe that may be under way at once.
 const CONCURRENT_MAX: usize = 256;
 
-/// One attempt.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sample {
-    /// When it began.
-    pub began: Instant,
-    /// How long it took.
-    pub took: Duration,
-    /// `None`: it succeeded. Otherwise why not, in a few words.
-    pub failure: Option<String>,
+/// What a probe observed so far. Every time is counted from the beginning of the run.
+#[derive(Debug, Clone)]
+pub struct Samples {
+    origin: Instant,
+    attempts: Arc<Mutex<Attempts>>,
 }
-
-/// What a probe observed so far.
-#[derive(Debug, Clone, Default)]
-pub struct Samples(Arc<Mutex<Attempts>>);
 
 #[derive(Debug, Default)]
 struct Attempts {
     ended: Vec<Sample>,
     /// When those attempts began that have not ended.
-    under_way: Vec<Instant>,
+    under_way: Vec<Duration>,
 }
 
 impl Samples {
+    /// Nothing yet, in a run that began at `origin`.
+    pub fn new(origin: Instant) -> Self {
+        Self { origin, attempts: Arc::default() }
+    }
+
     /// The attempts that have ended, in the order in which they began.
     pub fn snapshot(&self) -> Vec<Sample> {
         let mut samples = self.lock().ended.clone();
@@ -53,12 +51,13 @@ impl Samples {
     }
 
     /// Every attempt that began before this has ended.
-    pub fn settled_until(&self) -> Instant {
-        self.lock().under_way.iter().min().copied().unwrap_or_else(Instant::now)
+    pub fn settled_until(&self) -> Duration {
+        let under_way = self.lock().under_way.iter().min().copied();
+        under_way.unwrap_or_else(|| self.origin.elapsed())
     }
 
     /// Waits until every attempt that began before `time` has ended. Attempts end by their timeout.
-    pub async fn settle(&self, time: Instant) {
+    pub async fn settle(&self, time: Duration) {
         while self.settled_until() < time {
             time::sleep(Duration::from_millis(5)).await;
         }
@@ -72,7 +71,7 @@ impl Samples {
         recent.max_by_key(|sample| sample.began).cloned()
     }
 
-    fn begin(&self, began: Instant) {
+    fn begin(&self, began: Duration) {
         self.lock().under_way.push(began);
     }
 
@@ -85,7 +84,7 @@ impl Samples {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Attempts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -100,9 +99,9 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts a probe.
-    pub fn start(probe: Probe, target: Target) -> Self {
-        let samples = Samples::default();
+    /// Starts a probe in a run that began at `origin`.
+    pub fn start(probe: Probe, target: Target, origin: Instant) -> Self {
+        let samples = Samples::new(origin);
         let schedule = schedule(probe.clone(), Arc::new(target), samples.clone());
         Self { probe, samples, task: tokio::spawn(schedule) }
     }
@@ -121,24 +120,27 @@ async fn schedule(probe: Probe, target: Arc<Target>, samples: Samples) {
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Burst);
     loop {
         ticks.tick().await;
-        let began = Instant::now();
+        let began = samples.origin.elapsed();
         let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
-            let failure = Some(format!("{CONCURRENT_MAX} attempts wait for an answer already"));
-            samples.end(Sample { began, took: Duration::ZERO, failure });
+            let text = format!("{CONCURRENT_MAX} attempts wait for an answer already");
+            let failure = Some(Failure::new(FailureKind::Other, text));
+            samples.end(Sample { began, took: Duration::ZERO, failure, value: None });
             continue;
         };
         samples.begin(began);
         let (target, samples, timeout) = (Arc::clone(&target), samples.clone(), probe.timeout);
         tokio::spawn(async move {
             let outcome = time::timeout(timeout, target.attempt(timeout)).await;
-            let failure = match outcome {
-                Ok(Outcome::Success) => None,
-                Ok(Outcome::Failure(why)) => Some(why),
-                Err(_late) => {
-                    Some(format!("no answer within {}", faultline_proto::units::duration(timeout)))
-                }
+            let late = || {
+                let limit = faultline_proto::units::duration(timeout);
+                Failure::new(FailureKind::Timeout, format!("no answer within {limit}"))
             };
-            samples.end(Sample { began, took: began.elapsed(), failure });
+            let (failure, value) = match outcome.unwrap_or_else(|_| Err(late())) {
+                Ok(value) => (None, value),
+                Err(failure) => (Some(failure), None),
+            };
+            let took = samples.origin.elapsed().saturating_sub(began);
+            samples.end(Sample { began, took, failure, value });
             drop(place);
         });
     }

@@ -113,8 +113,9 @@ impl Run<'_> {
         renewer: &mut Renewer,
     ) -> Result<(), Ended> {
         let ordered = Instant::now();
-        self.times.injected.get_or_insert(ordered);
-        self.times.step_injected = Some(ordered);
+        let ordered_at = self.run_time(ordered);
+        self.times.injected.get_or_insert(ordered_at);
+        self.times.step_injected = Some(ordered_at);
         for item in lock(tracked).values_mut() {
             item.ordered = Some(ordered);
         }
@@ -126,9 +127,10 @@ impl Run<'_> {
         }
         self.note_skew(tracked);
         let committed = self.committed(tracked).unwrap_or(ordered);
-        self.times.step_injected = Some(committed);
-        self.times.injected =
-            Some(self.times.injected.map_or(committed, |first| first.min(committed)));
+        let committed_at = self.run_time(committed);
+        self.times.step_injected = Some(committed_at);
+        let injected = self.times.injected.map_or(committed_at, |first| first.min(committed_at));
+        self.times.injected = Some(injected);
         let follow_end = self.following.as_ref().and_then(|f| f.end(faults, committed));
         let mut step = UnderWay { index, tracked, committed, renewer };
         let mut told: BTreeSet<String> = BTreeSet::new();

@@ -1,17 +1,15 @@
 //! The verdict: from what was observed to one word and its reasons. What could not be observed does
 //! not count as held.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Duration};
 
+use faultline_probe::Sample;
 use faultline_proto::units;
 
 use super::{Ended, Run};
 use crate::{
     experiment::{Comparison, Recovery, Tolerance},
-    probe::{self, Running, Sample, Share},
+    probe::{self, Running, Share},
     report::{ProbeReport, ShareReport, Verdict, millis, time},
 };
 
@@ -45,9 +43,9 @@ impl Run<'_> {
     ) -> ProbeReport {
         let probe = &running.probe;
         let samples = running.samples.snapshot();
-        let now = Instant::now();
+        let now = self.now();
         let times = &self.times;
-        let window = |from: Option<Instant>, to: Option<Instant>| match (from, to) {
+        let window = |from: Option<Duration>, to: Option<Duration>| match (from, to) {
             (Some(from), to) => probe::share(&samples, from, to.unwrap_or(now)),
             (None, _) => Share::default(),
         };
@@ -61,14 +59,14 @@ impl Run<'_> {
         let settled = running.samples.settled_until();
         let recovered = times.recover_from.and_then(|from| {
             let recovered = probe::recovered_at(&samples, from, settled, probe.recovery?)?;
-            Some(recovered - from)
+            Some(recovered.saturating_sub(from))
         });
         if complete && let Some(recovery) = probe.recovery {
             reasons.extend(late(&probe.name, recovered, recovery, &samples));
         }
         let detected = times
             .injected
-            .and_then(|injected| Some(probe::first_failure_after(&samples, injected)? - injected));
+            .and_then(|at| Some(probe::first_failure_after(&samples, at)?.saturating_sub(at)));
         // What never failed had nothing to recover from.
         let recovered = recovered.filter(|_| detected.is_some());
         let stable_for = probe.recovery.map_or(Duration::ZERO, |r| r.stable_for);
@@ -122,7 +120,7 @@ fn late(
         )),
         None => {
             let stable_for = units::duration(recovery.stable_for);
-            let failure = samples.iter().rev().find_map(|sample| sample.failure.as_deref());
+            let failure = samples.iter().rev().find_map(|sample| sample.failure.as_ref());
             let failure = failure.map(|f| format!(" (its last failure: {f})")).unwrap_or_default();
             Some(format!(
                 "probe `{name}` did not recover within {limit} after the fault, and stay well for {stable_for}{failure}"
@@ -145,8 +143,8 @@ pub(super) fn bound(tolerance: Tolerance) -> String {
 
 fn commonest_failure(samples: &[Sample]) -> Option<String> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for failure in samples.iter().filter_map(|sample| sample.failure.as_deref()) {
-        *counts.entry(failure).or_default() += 1;
+    for failure in samples.iter().filter_map(|sample| sample.failure.as_ref()) {
+        *counts.entry(&failure.text).or_default() += 1;
     }
     let (failure, _) = counts.into_iter().max_by_key(|(_, count)| *count)?;
     Some(failure.to_owned())

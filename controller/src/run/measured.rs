@@ -50,7 +50,7 @@ impl Run<'_> {
     fn follow_report(&self, item: &Tracked, came: &Came) -> FollowReport {
         let effect = item.status.as_ref().and_then(|status| status.effect.as_ref());
         let proven = effect.and_then(|effect| self.here(&item.node, effect.proven_boottime_ns));
-        let began = self.times.step_injected.unwrap_or(came.appeared);
+        let began = self.times.step_injected.map_or(came.appeared, |began| self.origin + began);
         FollowReport {
             instead_of: came.instead_of.clone(),
             seen_ms: millis(came.appeared.saturating_duration_since(began)),

@@ -64,6 +64,8 @@ struct Run<'a> {
     console: &'a Console,
     interrupt: &'a Interrupt,
     id: RunId,
+    /// When it began: what is measured is counted from here.
+    origin: Instant,
     fleet: Arc<Fleet>,
     probes: Vec<Running>,
     /// The pods that commands of probes run in, and which targets these are.
@@ -80,21 +82,21 @@ struct Run<'a> {
     times: Times,
 }
 
-/// The points in time that measures are taken between.
+/// The points in time that measures are taken between, counted from the beginning of the run.
 #[derive(Debug, Clone, Copy, Default)]
 struct Times {
     /// The look at the steady state began.
-    steady_from: Option<Instant>,
+    steady_from: Option<Duration>,
     /// It ended.
-    steady_to: Option<Instant>,
+    steady_to: Option<Duration>,
     /// The first injection.
-    injected: Option<Instant>,
+    injected: Option<Duration>,
     /// The injection of the step that was begun last.
-    step_injected: Option<Instant>,
+    step_injected: Option<Duration>,
     /// The last step ended: everything that lasts was told to revert.
-    method_end: Option<Instant>,
+    method_end: Option<Duration>,
     /// From here on the system has to recover.
-    recover_from: Option<Instant>,
+    recover_from: Option<Duration>,
     /// Every fault of that step is over at once, and acts on in what has to recover from it.
     ends_with_instant: bool,
 }
@@ -106,7 +108,7 @@ pub async fn run(
     console: &Console,
     interrupt: &Interrupt,
 ) -> Report {
-    let began = Instant::now();
+    let origin = Instant::now();
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let run_id = RunId::random().unwrap_or(RunId::from_bits(unix));
     console.say("run", &format!("{} ({run_id}) in {}", experiment.name, place.describe()));
@@ -118,6 +120,7 @@ pub async fn run(
         console,
         interrupt,
         id: run_id,
+        origin,
         fleet: Arc::default(),
         probes: Vec::new(),
         exec_pods: Vec::new(),
@@ -143,7 +146,7 @@ pub async fn run(
         seed: experiment.seed,
         place: place.describe(),
         started_unix_seconds: unix,
-        duration_ms: millis(began.elapsed()),
+        duration_ms: millis(origin.elapsed()),
         verdict,
         reasons,
         injections: std::mem::take(&mut run.injections),
@@ -203,6 +206,16 @@ pub async fn dry_run(
 }
 
 impl Run<'_> {
+    /// The time now, counted from the beginning of the run.
+    fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    /// A time, counted from the beginning of the run.
+    fn run_time(&self, at: Instant) -> Duration {
+        at.saturating_duration_since(self.origin)
+    }
+
     async fn phases(&mut self, place: &Arc<Place>) -> Result<(), Ended> {
         let pods = place.pods();
         let plan = Plan::new(self.experiment, &pods)
@@ -227,7 +240,7 @@ impl Run<'_> {
                 PlannedStep::Inject(_) => self.inject_step(index).await?,
             }
         }
-        self.times.method_end = Some(Instant::now());
+        self.times.method_end = Some(self.now());
         self.recovery().await
     }
 
@@ -272,7 +285,7 @@ impl Run<'_> {
             };
             let target = probe::Target::new(&probe.kind, place, exec_pod)
                 .map_err(|why| Ended::Refused(vec![format!("probe `{}`: {why}", probe.name)]))?;
-            self.probes.push(Running::start(probe.clone(), target));
+            self.probes.push(Running::start(probe.clone(), target, self.origin));
         }
         Ok(())
     }

@@ -6,14 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use faultline_probe::Sample;
 use faultline_proto::units;
 use tokio::time;
 
 use super::{Ended, Run, judge};
-use crate::{
-    probe::{self, Sample},
-    report::counted,
-};
+use crate::{probe, report::counted};
 
 /// The shortest look at the steady state.
 const STEADY_MIN: Duration = Duration::from_secs(1);
@@ -39,10 +37,10 @@ impl Run<'_> {
         }
         let slowest = self.experiment.probes.iter().map(|p| p.every).max().unwrap_or_default();
         let window = (slowest * STEADY_ATTEMPTS).clamp(STEADY_MIN, STEADY_MAX);
-        let from = Instant::now();
+        let from = self.now();
         self.times.steady_from = Some(from);
         self.wait(window, "looking at the steady state").await?;
-        let to = Instant::now();
+        let to = self.now();
         self.times.steady_to = Some(to);
         let mut unsteady = Vec::new();
         for running in &self.probes {
@@ -82,9 +80,10 @@ impl Run<'_> {
         let grace = self.experiment.probes.iter().map(|p| p.timeout + p.every).max();
         let grace = grace.unwrap_or_default();
         let end = waits.iter().map(|(_, _, latest)| *latest).max().unwrap_or(from);
+        let end = self.origin + end;
         while !waits.is_empty() {
             self.pause(LOOK_EVERY / 2, &Doing { what: "waiting for recovery", end }).await?;
-            let now = Instant::now();
+            let now = self.now();
             waits.retain(|(samples, recovery, latest)| {
                 let settled = samples.settled_until();
                 let recovered = probe::recovered_at(&samples.snapshot(), from, settled, *recovery);
@@ -142,7 +141,7 @@ impl Run<'_> {
 
     /// Waits for the attempts that are under way, so that none is judged before its end.
     pub(super) async fn settle_probes(&self) {
-        let now = Instant::now();
+        let now = self.now();
         for running in &self.probes {
             // Attempts end by their timeout.
             drop(time::timeout(running.probe.timeout * 2, running.samples.settle(now)).await);

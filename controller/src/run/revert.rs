@@ -81,11 +81,12 @@ impl Run<'_> {
             self.deviate("end", text);
         }
         let reverted = lock(tracked).values().filter_map(|t| self.reverted_at(t)).max();
+        let reverted = reverted.map(|at| self.run_time(at));
         let instant = self.times.ends_with_instant;
         self.times.recover_from = if instant {
             self.times.step_injected
         } else {
-            reverted.or(self.times.recover_from).or(Some(now))
+            reverted.or(self.times.recover_from).or(Some(self.run_time(now)))
         };
     }
 
