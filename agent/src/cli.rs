@@ -17,6 +17,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     kernel::{capabilities, cgroup::CgroupFs, container::Containers, descriptors, netns::NetNs},
+    metrics,
     node_info::NodeInfo,
     resolve::Resolver,
     server::{self, Identity},
@@ -39,6 +40,9 @@ struct Args {
     /// Where to listen for the controller
     #[arg(long, default_value = "0.0.0.0:7700")]
     listen: SocketAddr,
+    /// Where to serve metrics and health over plain HTTP [default: not at all]
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<SocketAddr>,
     /// Where the journal is kept; it must outlive the agent's container
     #[arg(long, default_value = "/var/lib/faultline")]
     state_dir: PathBuf,
@@ -125,6 +129,10 @@ fn run_agent(args: Args) -> anyhow::Result<()> {
     });
     let supervisor =
         Supervisor::start(Config { state_dir: args.state_dir, resolver: Arc::clone(&resolver) })?;
+    // After what an earlier process left was taken back: a port that is in use must not keep that.
+    if let Some(address) = args.metrics_listen {
+        metrics::serve(address, Arc::clone(supervisor.handle.metrics()))?;
+    }
     let info = Arc::new(NodeInfo::gather(args.node, resolver));
     // One thread serves: the supervisor's does the work, and an agent at rest should be small.
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;

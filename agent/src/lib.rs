@@ -10,6 +10,8 @@ pub mod server;
 
 pub mod supervisor;
 
+pub mod metrics;
+
 pub mod journal;
 pub mod lifecycle;
 pub mod resolve;

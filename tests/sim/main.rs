@@ -5,6 +5,7 @@ mod fleet;
 mod follow;
 mod house;
 mod limits;
+mod metrics;
 mod ops;
 mod verdict;
 mod wire;

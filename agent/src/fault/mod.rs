@@ -201,6 +201,21 @@ pub enum Refusal {
     Kernel(#[from] KernelError),
 }
 
+impl Refusal {
+    /// A stable word for each case, for programs.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::TargetGone { .. } => "target_gone",
+            Self::Unsupported { .. } => "unsupported",
+            Self::NotPossible(_) => "not_possible",
+            Self::Conflict { .. } => "conflict",
+            Self::Foreign { .. } => "foreign",
+            Self::Protected { .. } => "protected",
+            Self::Kernel(_) => "kernel",
+        }
+    }
+}
+
 /// A planned fault of any kind.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

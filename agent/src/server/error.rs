@@ -63,18 +63,17 @@ pub(super) fn resume(error: &ResumeError) -> Status {
 }
 
 pub(super) fn prepare(error: &PrepareError) -> Status {
-    match error {
-        PrepareError::Halted(_) => status(Code::FailedPrecondition, "halted", None, error),
-        PrepareError::Stuck(_) => status(Code::FailedPrecondition, "stuck", None, error),
-        PrepareError::ShuttingDown => status(Code::Unavailable, "shutting_down", None, error),
-        PrepareError::TooMany { .. } => status(Code::ResourceExhausted, "too_many", None, error),
-        PrepareError::DeadlinePast(id) => {
-            status(Code::InvalidArgument, "deadline_past", Some(*id), error)
+    let (code, fault) = match error {
+        PrepareError::Halted(_) | PrepareError::Stuck(_) | PrepareError::Journal(_) => {
+            (Code::FailedPrecondition, None)
         }
-        PrepareError::IdUsed(id) => status(Code::AlreadyExists, "id_used", Some(*id), error),
-        PrepareError::Journal(_) => status(Code::FailedPrecondition, "journal", None, error),
-        PrepareError::Refused { id, source, .. } => refused(error, *id, source),
-    }
+        PrepareError::ShuttingDown => (Code::Unavailable, None),
+        PrepareError::TooMany { .. } => (Code::ResourceExhausted, None),
+        PrepareError::DeadlinePast(id) => (Code::InvalidArgument, Some(*id)),
+        PrepareError::IdUsed(id) => (Code::AlreadyExists, Some(*id)),
+        PrepareError::Refused { id, source, .. } => return refused(error, *id, source),
+    };
+    status(code, error.word(), fault, error)
 }
 
 pub(super) fn amend(error: &AmendError) -> Status {
@@ -90,17 +89,14 @@ pub(super) fn amend(error: &AmendError) -> Status {
 }
 
 fn refused(error: &dyn std::error::Error, id: FaultId, refusal: &Refusal) -> Status {
-    let (code, word) = match refusal {
-        Refusal::TargetGone { .. } => (Code::NotFound, "target_gone"),
-        Refusal::Unsupported { .. } => (Code::FailedPrecondition, "unsupported"),
-        Refusal::NotPossible(_) => (Code::FailedPrecondition, "not_possible"),
-        Refusal::Conflict { with, .. } => {
-            let message = chain(error);
-            return detailed(Code::FailedPrecondition, "conflict", Some(id), Some(*with), message);
+    let (code, with) = match refusal {
+        Refusal::TargetGone { .. } => (Code::NotFound, None),
+        Refusal::Conflict { with, .. } => (Code::FailedPrecondition, Some(*with)),
+        Refusal::Unsupported { .. } | Refusal::NotPossible(_) | Refusal::Foreign { .. } => {
+            (Code::FailedPrecondition, None)
         }
-        Refusal::Foreign { .. } => (Code::FailedPrecondition, "foreign"),
-        Refusal::Protected { .. } => (Code::PermissionDenied, "protected"),
-        Refusal::Kernel(_) => (Code::Internal, "kernel"),
+        Refusal::Protected { .. } => (Code::PermissionDenied, None),
+        Refusal::Kernel(_) => (Code::Internal, None),
     };
-    status(code, word, Some(id), error)
+    detailed(code, refusal.word(), Some(id), with, chain(error))
 }

@@ -75,7 +75,8 @@ impl NodeState {
             return Ok(());
         }
         failpoint::reach(failpoint::BEFORE_AMEND);
-        let journalled = self.journal.replace(records)?;
+        let journalled = self.journal.replace(records);
+        let journalled = journalled.inspect_err(|_| self.metrics.journal_failed())?;
         failpoint::reach(failpoint::AMEND_JOURNALLED);
         let made_ready: Vec<Result<(), KernelError>> =
             journalled.iter().map(|r| r.injection().as_injection().make_ready()).collect();
@@ -138,6 +139,7 @@ impl NodeState {
             Err(source) => {
                 // The record of what is in effect is still held here; the one on disk takes back both.
                 if let Err(e) = self.journal.replace(vec![held.record().clone()]) {
+                    self.metrics.journal_failed();
                     warn!(fault = %id, error = %chain(&e), "its record names a change that was not made");
                 }
                 let error = AmendError::NotMade { id, source };

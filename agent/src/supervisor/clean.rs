@@ -83,6 +83,7 @@ impl NodeState {
         let lost: BTreeSet<FaultId> =
             self.unreadable.keys().filter_map(|path| journal::id_of(path)).collect();
         let swept = fault::sweep(&self.resolver, &known, &lost);
+        self.metrics.swept(swept.removed.len());
         for what in &swept.removed {
             warn!(%what, "swept: it had no record");
         }

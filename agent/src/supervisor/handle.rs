@@ -1,7 +1,10 @@
 //! How the rest of the agent speaks to the supervisor: requests on a bounded queue, answers by a
 //! channel each.
 
-use std::{sync::mpsc, time::Duration};
+use std::{
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
 use faultline_proto::{
     boottime::BootTime,
@@ -20,7 +23,7 @@ use super::{
     prepare::{PrepareError, PreparedItem},
     stuck::ResumeError,
 };
-use crate::lifecycle::NotAllowed;
+use crate::{lifecycle::NotAllowed, metrics::Metrics};
 
 /// An injection to prepare.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,6 +158,7 @@ pub(super) enum Request {
 pub struct Handle {
     pub(super) queue: mpsc::SyncSender<Request>,
     pub(super) changes: broadcast::Sender<Status>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl std::fmt::Debug for Request {
@@ -251,6 +255,11 @@ impl Handle {
     /// When it has ended already.
     pub async fn shut_down(&self) -> Result<Vec<Status>, QueueError> {
         self.ask(|reply| Request::Shutdown { reply }).await
+    }
+
+    /// What is counted on this node.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// The changes from now on. A reader that is too slow loses the oldest and is told so.

@@ -34,10 +34,14 @@ pub(super) struct Held {
     pub(super) commit_not_after: Option<BootTime>,
     pub(super) next_wake: Option<BootTime>,
     pub(super) committed: Option<BootTime>,
+    /// When it was first tried to take it back.
+    pub(super) revert_begun: Option<BootTime>,
     pub(super) reverted: Option<BootTime>,
     pub(super) residue: Vec<String>,
     pub(super) changed_by_others: Vec<String>,
     pub(super) failure: String,
+    /// How it came out was counted: a change of it later is no further injection.
+    pub(super) is_counted: bool,
 }
 
 /// The search for the effect.
@@ -100,10 +104,12 @@ impl Held {
             commit_not_after: None,
             next_wake: None,
             committed: None,
+            revert_begun: None,
             reverted: None,
             residue: Vec::new(),
             changed_by_others: Vec::new(),
             failure: String::new(),
+            is_counted: false,
         }
     }
 

@@ -9,6 +9,7 @@ mod amend;
 mod clean;
 mod handle;
 mod held;
+mod meter;
 mod node;
 mod prepare;
 mod run;

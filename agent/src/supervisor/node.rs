@@ -22,8 +22,14 @@ use super::{
     stuck::{ResumeError, Stuck},
 };
 use crate::{
-    errors::chain, failpoint, fault::Wake, journal::Journal, kernel::clock,
-    lifecycle::AfterFailure, resolve::Resolver,
+    errors::chain,
+    failpoint,
+    fault::Wake,
+    journal::Journal,
+    kernel::clock,
+    lifecycle::AfterFailure,
+    metrics::{Injected, Metrics},
+    resolve::Resolver,
 };
 
 /// How many injections are remembered after their end.
@@ -70,6 +76,7 @@ pub(super) struct NodeState {
     pub(super) is_closing: bool,
     /// When what carries our name without a record is looked for again; `None`: there was none.
     pub(super) sweep_at: Option<BootTime>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl NodeState {
@@ -122,6 +129,7 @@ impl NodeState {
             Err(e) => {
                 held.failure = chain(&e);
                 error!(fault = %id, error = %held.failure, "injecting failed");
+                held.came_out(&self.metrics, Injected::Failed);
                 self.revert(id, RevertReason::InjectFailed);
             }
         }
@@ -142,6 +150,7 @@ impl NodeState {
                 Proof::Proven => info!(fault = %id, %evidence, "effect proven"),
                 Proof::Failed | Proof::Pending => warn!(fault = %id, %evidence, "effect not seen"),
             }
+            held.proof_is_settled(&self.metrics);
             self.publish(id);
         }
     }
@@ -186,6 +195,7 @@ impl NodeState {
             held.commit_at = None;
             held.last_look();
             held.proof.end();
+            held.proof_is_settled(&self.metrics);
             self.publish(id);
             self.attempt_revert(id);
         }
@@ -194,6 +204,7 @@ impl NodeState {
     /// One attempt to take one back: undo, read the kernel, remove the record.
     pub(super) fn attempt_revert(&mut self, id: FaultId) {
         let Some(held) = self.held.get_mut(&id) else { return };
+        held.revert_begun.get_or_insert_with(clock::now);
         let injection = held.record.injection().as_injection();
         let mut problems = Vec::new();
         failpoint::reach(failpoint::BEFORE_REVERT);
@@ -227,9 +238,11 @@ impl NodeState {
             held.residue.clear();
             held.reverted = Some(now);
             held.life.reverted();
+            held.is_reverted(&self.metrics, now);
             info!(fault = %id, "reverted, nothing is left");
         } else {
             held.residue = problems;
+            self.metrics.revert_failed(held.fault().kind());
             match held.life.revert_failed(now) {
                 AfterFailure::RetryAt(_) => {
                     warn!(fault = %id, residue = ?held.residue, "not reverted yet");

@@ -70,6 +70,22 @@ pub enum PrepareError {
     Journal(#[from] JournalError),
 }
 
+impl PrepareError {
+    /// A stable word for each case, for programs.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Halted(_) => "halted",
+            Self::Stuck(_) => "stuck",
+            Self::ShuttingDown => "shutting_down",
+            Self::TooMany { .. } => "too_many",
+            Self::DeadlinePast(_) => "deadline_past",
+            Self::IdUsed(_) => "id_used",
+            Self::Refused { source, .. } => source.word(),
+            Self::Journal(_) => "journal",
+        }
+    }
+}
+
 impl NodeState {
     /// Plans and journals injections: all or none.
     pub(super) fn prepare(
@@ -110,7 +126,8 @@ impl NodeState {
             return Ok(prepared);
         }
         failpoint::reach(failpoint::BEFORE_APPEND);
-        let appended = self.journal.append(records)?;
+        let appended = self.journal.append(records);
+        let appended = appended.inspect_err(|_| self.metrics.journal_failed())?;
         failpoint::reach(failpoint::APPENDED);
         for journalled in appended {
             let record = journalled.record();

@@ -53,6 +53,7 @@ pub(super) fn run(mut node: NodeState, queue: &Receiver<Request>) {
     let mut waiters: Vec<Waiter> = Vec::new();
     loop {
         let mut next = node.tick();
+        node.meter();
         if let Some(at) = node.sweep_if_due() {
             next = Some(next.map_or(at, |next| next.min(at)));
         }
@@ -84,7 +85,11 @@ fn take(node: &mut NodeState, waiters: &mut Vec<Waiter>, request: Request) {
         Request::Amend { reply, .. } if reply.is_closed() => {}
         Request::Resume { reply, .. } if reply.is_closed() => {}
         Request::Prepare { run_id, items, dry_run, reply } => {
-            send(reply, node.prepare(run_id, items, dry_run));
+            let prepared = node.prepare(run_id, items, dry_run);
+            if let Err(error) = &prepared {
+                node.metrics.refused(error.word());
+            }
+            send(reply, prepared);
         }
         Request::Commit { ids, when: When { at, not_after }, reply } => {
             if let Err(error) = node.check_commit(&ids, not_after) {

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     failpoint,
     journal::{Journal, JournalError},
+    metrics::Metrics,
     resolve::Resolver,
 };
 
@@ -97,6 +98,7 @@ impl Supervisor {
         let boot_id =
             fs::read_to_string(path).map_err(|source| state_dir(Path::new(path), source))?;
         let (changes, _) = broadcast::channel(CHANGES_KEPT);
+        let metrics = Arc::new(Metrics::default());
         let mut node = NodeState {
             resolver: config.resolver,
             journal,
@@ -110,6 +112,7 @@ impl Supervisor {
             changes: changes.clone(),
             is_closing: false,
             sweep_at: None,
+            metrics: Arc::clone(&metrics),
         };
         node.clean_up(found);
         let (queue, requests) = mpsc::sync_channel(QUEUE_LEN_MAX);
@@ -124,7 +127,7 @@ impl Supervisor {
                 run(node, &requests);
             })
             .map_err(StartError::Thread)?;
-        Ok(Self { handle: Handle { queue, changes }, ended })
+        Ok(Self { handle: Handle { queue, changes, metrics }, ended })
     }
 }
 

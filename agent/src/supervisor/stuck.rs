@@ -130,7 +130,10 @@ impl NodeState {
         }
         for id in acknowledged {
             let noted = self.journal.acknowledge(*id);
-            noted.map_err(|source| ResumeError::NotKept { id: *id, source })?;
+            noted.map_err(|source| {
+                self.metrics.journal_failed();
+                ResumeError::NotKept { id: *id, source }
+            })?;
             warn!(fault = %id, "acknowledged to be stuck");
             self.acknowledged.insert(*id);
         }
@@ -139,7 +142,10 @@ impl NodeState {
 
     /// Takes away the record of a fault of which nothing is left, and with it its acknowledgement.
     pub(super) fn forget(&mut self, id: FaultId) -> Result<(), String> {
-        self.journal.remove(id).map_err(|e| chain(&e))?;
+        self.journal.remove(id).map_err(|e| {
+            self.metrics.journal_failed();
+            chain(&e)
+        })?;
         self.acknowledged.remove(&id);
         Ok(())
     }

@@ -56,6 +56,12 @@ fn a_disk_that_became_read_only_takes_nothing_new_and_keeps_nothing_in_the_kerne
         assert!(victim.tables().is_empty());
         assert_eq!(status.state, State::Stuck, "{status:?}");
         assert!(status.residue.concat().contains("Read-only file system"), "{status:?}");
+        let text = node.metrics();
+        let errors =
+            text.lines().find_map(|l| l.strip_prefix("faultline_agent_journal_errors_total "));
+        assert!(errors.is_some_and(|n| n.parse::<u32>().is_ok_and(|n| n >= 2)), "{text}");
+        assert!(text.contains("faultline_agent_stuck 1\n"), "{text}");
+        assert!(text.contains("faultline_agent_journal_records 1\n"), "{text}");
         let error = start(&node.dir).expect_err("there is one").to_string();
         assert!(error.contains(&format!("pid {}", std::process::id())), "{error}");
         let node = node.restart();

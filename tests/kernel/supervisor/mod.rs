@@ -4,6 +4,7 @@
 mod commit;
 mod disk;
 mod limits;
+mod meter;
 mod overlap;
 mod unrecorded;
 
@@ -92,6 +93,12 @@ impl Node {
     fn status(&self, id: FaultId) -> Option<Status> {
         let all = self.runtime.block_on(self.supervisor.handle.list()).expect("it runs");
         all.into_iter().find(|status| status.fault_id == id)
+    }
+}
+
+impl Node {
+    fn metrics(&self) -> String {
+        self.supervisor.handle.metrics().text().expect("text")
     }
 }
 
