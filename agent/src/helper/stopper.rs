@@ -27,7 +27,7 @@ use crate::{
         cgroup_dir, clock,
         container::ContainerRef,
         pidfd::PidFd,
-        process::{ProcessId, SignalState, has_signal},
+        process::{ProcessId, SignalState, has_signal, has_stopped_thread},
         timer::TimerDescriptor,
     },
 };
@@ -159,18 +159,24 @@ impl Held {
             && self.processes.iter().all(|p| matches!(p.has_ended(), Ok(true)))
     }
 
+    /// Continues them, whatever they seem to be: a process that has taken its signal, and has not
+    /// stopped yet, looks like one that runs. For one that does run, `SIGCONT` is nothing, unless it
+    /// has a handler for it, which it would have had to run anyway.
     fn let_go(&self) {
         for process in &self.processes {
-            continue_if_stopped(process);
+            if let Err(error) = process.send(CONT) {
+                tracing::debug!(pid = process.id().pid, ?error, "not continued");
+            }
         }
     }
 }
 
-/// Sends `SIGCONT` to a process that is stopped, or is about to be. Returns whether it was.
-pub(crate) fn continue_if_stopped(process: &PidFd) -> bool {
-    let Some(state) = SignalState::of(process.id()) else { return false };
+/// Whether a process is stopped, in part at least, or is about to be. It cannot be told of one that has
+/// taken its signal a moment ago.
+pub(crate) fn is_stopped(process: ProcessId) -> bool {
+    let Some(state) = SignalState::of(process) else { return false };
     let about_to = STOPPING.into_iter().any(|signal| has_signal(state.pending, signal));
-    (state.is_stopped() || about_to) && process.send(CONT).is_ok()
+    state.is_stopped() || about_to || has_stopped_thread(process)
 }
 
 /// The control groups that a stopper has moved to.

@@ -158,10 +158,21 @@ impl SignalState {
         })
     }
 
-    /// Whether job control has stopped it.
+    /// Whether job control has stopped its main thread.
     pub fn is_stopped(&self) -> bool {
         self.state == 'T'
     }
+}
+
+/// Whether job control has stopped any thread of a process. While its main thread waits for a child of
+/// `vfork(2)`, or for a disk, the others are stopped and it is not; it will be, as soon as it can.
+pub fn has_stopped_thread(process: ProcessId) -> bool {
+    let Some(tasks) = ProcFs::new(process.pid).ok().and_then(|found| found.tasks().ok()) else {
+        return false;
+    };
+    let states = tasks.filter_map(|task| task.ok()?.stat().ok());
+    // Read before, checked after: the threads are of the process that is meant.
+    states.into_iter().any(|stat| stat.state == 'T') && process.is_alive()
 }
 
 /// Whether a signal is in one of the sets of [`SignalState`].

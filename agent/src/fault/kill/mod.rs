@@ -30,11 +30,13 @@ use crate::{
         KernelError, cgroup_dir,
         container::Containers,
         pidfd::PidFd,
-        process::{self, ProcessId, ProcessName, SignalState},
+        process::{self, ProcessId, ProcessName, SignalState, has_stopped_thread},
     },
     resolve::{Resolved, ResolvedContainer, Resolver},
 };
 
+/// `SIGCONT`.
+const CONT: u8 = 18;
 /// How long a stopper's end may take.
 const END_MAX: Duration = Duration::from_secs(5);
 
@@ -146,7 +148,7 @@ impl KillPlan {
         for victim in &self.victims {
             match PidFd::open(victim.process) {
                 Ok(handle) => {
-                    if stopper::continue_if_stopped(&handle) {
+                    if stopper::is_stopped(victim.process) && handle.send(CONT).is_ok() {
                         tracing::info!(pid = victim.process.pid, name = victim.name, "continued");
                     }
                 }
@@ -204,9 +206,7 @@ impl Injection for KillPlan {
         if !self.signal.stops() {
             return Ok(Vec::new());
         }
-        let stopped = self.victims.iter().filter(|victim| {
-            SignalState::of(victim.process).is_some_and(|state| state.is_stopped())
-        });
+        let stopped = self.victims.iter().filter(|victim| stopper::is_stopped(victim.process));
         let stopped = stopped.map(|v| format!("process {} ({}) is stopped", v.process.pid, v.name));
         let helpers = helper::find()?.into_iter().filter(|found| found.fault == self.id);
         let helpers = helpers.map(|found| format!("helper process {}", found.process.pid));
@@ -254,7 +254,9 @@ fn find_victims(
 /// Whom somebody else has stopped is not ours to continue.
 fn leave_out_stopped(victims: &mut Vec<Victim>) -> Result<(), Refusal> {
     let is_stopped = |victim: &Victim| {
-        SignalState::of(victim.process).is_some_and(|state| matches!(state.state, 'T' | 't'))
+        let state = SignalState::of(victim.process);
+        state.is_some_and(|state| matches!(state.state, 'T' | 't'))
+            || has_stopped_thread(victim.process)
     };
     let (stopped, running): (Vec<Victim>, Vec<Victim>) =
         std::mem::take(victims).into_iter().partition(is_stopped);
