@@ -15,6 +15,7 @@ pub mod ops;
 pub mod plan;
 pub mod probe;
 pub mod run;
+pub mod stop;
 
 pub mod report;
 pub mod sandbox;

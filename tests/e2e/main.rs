@@ -9,6 +9,7 @@ mod inventory;
 mod killed;
 mod quickstart;
 mod shutdown;
+mod stop;
 mod stuck;
 mod unprivileged;
 mod unreachable;

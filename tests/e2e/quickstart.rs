@@ -59,7 +59,13 @@ fn every_example_runs() {
     if !can_run("the examples") {
         return;
     }
-    for example in ["partition.yaml", "kill.yaml", "memory-pressure.yaml", "follow.yaml"] {
+    for example in [
+        "partition.yaml",
+        "kill.yaml",
+        "memory-pressure.yaml",
+        "follow.yaml",
+        "stop-conditions.yaml",
+    ] {
         let alone = alone();
         let file = project_file("examples").join(example).display().to_string();
         let ended = Running::start(&["run", "--sandbox", &file]).end(LIMIT);

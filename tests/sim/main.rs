@@ -7,5 +7,6 @@ mod house;
 mod limits;
 mod metrics;
 mod ops;
+mod stop;
 mod verdict;
 mod wire;

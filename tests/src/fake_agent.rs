@@ -36,6 +36,8 @@ pub enum Flaw {
     Slow(Duration),
     /// It takes the request to commit, and never answers.
     HangsAtCommit,
+    /// It answers no Prepare from the second one on.
+    HangsAtMore,
     /// It commits, and cannot prove any effect.
     NoEffect,
     /// It says that the effect is proven, of another target than it was asked for.
@@ -242,6 +244,9 @@ impl Agent for Service {
             let refuses_more = self.flaw == Flaw::RefusesMore && earlier > 0;
             if self.flaw == Flaw::RefusesPrepare || refuses_more {
                 return Err(Status::failed_precondition("the disk is full, says the fake"));
+            }
+            if self.flaw == Flaw::HangsAtMore && earlier > 0 {
+                hang().await;
             }
             all(&self.calls.prepared).extend(request.injections.iter().cloned());
             for injection in request.injections {

@@ -9,7 +9,7 @@ use faultline_proto::{
 
 use super::{
     API_VERSION, BlastRadius, Experiment, KIND, Probe, SandboxSpec, Step, check, method, probes,
-    sandbox,
+    sandbox, stop,
     targets::{self, Target},
 };
 
@@ -108,18 +108,19 @@ fn decode_spec(node: &Node, problems: &mut Problems) -> Option<Experiment> {
     } else {
         Some(Vec::new())
     };
+    let before_probes = problems.len();
     let probes: Option<Vec<Probe>> = if written(&fields, "probes") {
         fields.optional("probes", problems, probes::decode)
     } else {
         Some(Vec::new())
     };
+    let probes_are_right = problems.len() == before_probes;
     let method: Option<Vec<Step>> = fields.required("method", problems, method::decode);
     let blast_radius = fields.optional("blastRadius", problems, decode_blast_radius);
-    fields.refused(
-        "stopConditions",
-        problems,
-        "ending a run early by what a probe sees comes later",
-    );
+    let stop_conditions = fields.optional("stopConditions", problems, stop::decode);
+    if let (Some(conditions), Some(probes), true) = (&stop_conditions, &probes, probes_are_right) {
+        stop::check_probes(conditions, probes, problems);
+    }
     // `targets` is a field like the others even where it is not written.
     fields.node("targets");
     fields.node("probes");
@@ -140,6 +141,7 @@ fn decode_spec(node: &Node, problems: &mut Problems) -> Option<Experiment> {
         .map(|target| Some((target.name.value, target.selector?)))
         .collect::<Option<_>>()?;
     Some(Experiment {
+        file: String::new(),
         name: String::new(),
         hypothesis: hypothesis.map(|text| text.value),
         seed: seed.unwrap_or_else(draw_seed),
@@ -148,6 +150,7 @@ fn decode_spec(node: &Node, problems: &mut Problems) -> Option<Experiment> {
         probes: probes?,
         method: method?,
         blast_radius: blast_radius.unwrap_or_default(),
+        stop_conditions: stop_conditions.unwrap_or_default(),
         sandbox,
     })
 }

@@ -164,7 +164,8 @@ impl Loader {
             return;
         }
         self.names.insert(name.value, (Arc::clone(source), name.span));
-        if let Some(experiment) = decoded.experiment {
+        if let Some(mut experiment) = decoded.experiment {
+            experiment.file.clone_from(&source.name);
             self.valid.push(Loaded { source: Arc::clone(source), experiment });
         }
     }

@@ -4,17 +4,20 @@
 //! files it is given, and knows nothing of where an experiment will run.
 
 mod address;
+mod bound;
 mod check;
 mod decode;
 mod load;
 mod method;
 mod probes;
 mod sandbox;
+mod stop;
 mod targets;
 #[cfg(test)]
 mod tests;
 
 pub use load::{FileError, LoadErrors, Loaded, load, load_source};
+pub use stop::{Quantile, StopCondition, StopRule};
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -65,6 +68,8 @@ pub const AGENT_RESTART_DEFAULT: Duration = Duration::from_secs(1);
 /// One experiment.
 #[derive(Debug, Clone)]
 pub struct Experiment {
+    /// What it was read from: a file's path, or what stands for one.
+    pub file: String,
     /// `metadata.name`: unique among the experiments that are read together.
     pub name: String,
     /// What should stay true, in words.
@@ -81,6 +86,8 @@ pub struct Experiment {
     pub method: Vec<Step>,
     /// How much of the system may be hit.
     pub blast_radius: BlastRadius,
+    /// What ends a run at once.
+    pub stop_conditions: Vec<StopCondition>,
     /// What the sandbox is made of, where the experiment says so.
     pub sandbox: Option<SandboxSpec>,
 }
@@ -89,6 +96,11 @@ impl Experiment {
     /// Whether any target is followed.
     pub fn follows(&self) -> bool {
         self.targets.values().any(|selector| selector.follow != Follow::Keep)
+    }
+
+    /// A place in its file, for a message: `experiment.yaml:12`.
+    pub fn place_of(&self, span: Span) -> String {
+        format!("{}:{}", self.file, span.line)
     }
 }
 

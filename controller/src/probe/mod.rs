@@ -13,7 +13,11 @@ use std::{
 };
 
 use faultline_probe::{Failure, FailureKind, Sample};
-use tokio::{sync::Semaphore, task::JoinHandle, time};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinHandle,
+    time,
+};
 
 pub use attempt::{CurrentPod, Target};
 pub use measure::{Downtime, Share, downtime, first_failure_after, recovered_at, share};
@@ -35,6 +39,8 @@ struct Attempts {
     ended: Vec<Sample>,
     /// When those attempts began that have not ended.
     under_way: Vec<Duration>,
+    /// Who is handed every attempt as it ends.
+    taps: Vec<mpsc::UnboundedSender<Sample>>,
 }
 
 impl Samples {
@@ -63,6 +69,14 @@ impl Samples {
         }
     }
 
+    /// Every attempt that ends from now on, as it ends. One that began before
+    /// [`Samples::settled_until`] has been handed over when that is asked.
+    pub fn tap(&self) -> mpsc::UnboundedReceiver<Sample> {
+        let (tap, attempts) = mpsc::unbounded_channel();
+        self.lock().taps.push(tap);
+        attempts
+    }
+
     /// The latest attempt that has ended: the one that began last, since one that began before it
     /// and waited for its timeout says nothing new.
     pub fn latest(&self) -> Option<Sample> {
@@ -80,6 +94,7 @@ impl Samples {
         if let Some(at) = attempts.under_way.iter().position(|began| *began == sample.began) {
             attempts.under_way.swap_remove(at);
         }
+        attempts.taps.retain(|tap| tap.send(sample.clone()).is_ok());
         attempts.ended.push(sample);
     }
 

@@ -4,6 +4,7 @@
 
 mod console;
 mod plan;
+mod stop;
 mod text;
 
 use std::{
@@ -16,6 +17,7 @@ use serde::Serialize;
 
 pub use console::{Console, Output, counted, time};
 pub use plan::PlanReport;
+pub use stop::StopReport;
 
 use crate::probe::{Downtime, Share};
 
@@ -54,6 +56,8 @@ pub struct Report {
     pub commit_skew_ms: Option<f64>,
     /// Every probe.
     pub probes: Vec<ProbeReport>,
+    /// What ended it at once, where a stop condition did.
+    pub stopped: Option<StopReport>,
     /// What is left of this run in a kernel, or could not be proven not to be. Empty: clean.
     pub residue: Vec<String>,
     /// The exit code of the command.

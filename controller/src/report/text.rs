@@ -147,6 +147,9 @@ fn verdict(out: &mut String, report: &Report) {
         // Some have lines of their own: the end of a log, say.
         line(out, &format!("    - {}", reason.trim_end().replace('\n', "\n      ")));
     }
+    if let Some(text) = report.stopped.as_ref().and_then(super::StopReport::text) {
+        line(out, &format!("    - {text}"));
+    }
     for pod in &report.not_followed {
         line(out, &format!("    - {pod}"));
     }

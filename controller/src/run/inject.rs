@@ -82,7 +82,8 @@ impl Run<'_> {
         let faults = faults.as_slice();
         let injections = wire(&self.fleet, self.experiment.lease, faults)
             .map_err(|e| Ended::Refused(vec![e]))?;
-        let prepared = self.fleet.prepare(self.id, &injections, false).await;
+        let fleet = Arc::clone(&self.fleet);
+        let prepared = self.ends.unless(fleet.prepare(self.id, &injections, false)).await?;
         let prepared = prepared.map_err(|errors| Ended::Refused(one_lines(&errors)))?;
         let plans: BTreeMap<String, String> =
             prepared.into_iter().map(|item| (item.fault_id, item.plan)).collect();
@@ -91,18 +92,19 @@ impl Run<'_> {
         for item in lock(&tracked).values() {
             self.console.say("inject", &format!("{}: {}", item.target, item.plan));
         }
-        if self.interrupt.is_set() {
-            return Err(Ended::Interrupted);
-        }
+        self.ends.check()?;
         let mut renewer = Renewer::start(&self.fleet, self.experiment.lease, &tracked);
+        self.start_watch();
         let outcome = self.commit_and_hold(index, faults, &tracked, &mut renewer).await;
+        self.say_stopped(&outcome);
         self.end_following(index, &tracked);
         // Whatever happened: what is still there is taken back.
         let ids: BTreeSet<String> = lock(&tracked).keys().cloned().collect();
         self.revert(&tracked, &ids, None).await;
         drop(renewer);
         self.finish_step(&tracked);
-        outcome
+        self.note_stopped(&tracked);
+        outcome.and_then(|()| self.ends.check())
     }
 
     async fn commit_and_hold(
@@ -120,7 +122,9 @@ impl Run<'_> {
             item.ordered = Some(ordered);
         }
         self.times.ends_with_instant = lock(tracked).values().all(|t| t.hold == Hold::Instant);
-        let answers = self.fleet.commit(&ids_by_node(tracked, |_| true)).await;
+        let (fleet, ends) = (Arc::clone(&self.fleet), self.ends.clone());
+        let ids = ids_by_node(tracked, |_| true);
+        let answers = ends.unless(fleet.commit(&ids)).await?;
         let errors = take_in(tracked, answers);
         if !errors.is_empty() {
             return Err(Ended::Refused(one_lines(&errors)));
@@ -156,7 +160,8 @@ impl Run<'_> {
             let Some(next) = next else { return Ok(()) };
             if !due.is_empty() {
                 // Whoever does not answer is asked again in the end: nobody else waits for that.
-                self.revert(tracked, &due, Some(next.max(now + REVERT_ASIDE_MIN))).await;
+                let until = next.max(now + REVERT_ASIDE_MIN);
+                ends.unless(self.revert(tracked, &due, Some(until))).await?;
             }
             self.check_held(tracked)?;
             let left = next.saturating_duration_since(Instant::now());
@@ -169,7 +174,7 @@ impl Run<'_> {
             if pending {
                 let limit = left.clamp(LOOK_EVERY, LIST_MAX);
                 let nodes = lock(tracked).values().map(|t| t.node.clone()).collect();
-                let answers = self.fleet.list_of(nodes, limit).await;
+                let answers = ends.unless(fleet.list_of(nodes, limit)).await?;
                 // A node that does not answer now is noticed by its lease.
                 drop(take_in(tracked, answers));
             }
@@ -236,9 +241,7 @@ impl Run<'_> {
 
     /// Notices faults that ended before their time, and nodes whose leases ran out.
     fn check_held(&mut self, tracked: &Shared) -> Result<(), Ended> {
-        if self.interrupt.is_set() {
-            return Err(Ended::Interrupted);
-        }
+        self.ends.check()?;
         let (mut ended, mut halted) = (Vec::new(), Vec::new());
         for item in lock(tracked).values_mut() {
             let Some(status) = &item.status else { continue };

@@ -29,8 +29,10 @@ impl Run<'_> {
             None if reasons.is_empty() => Verdict::Held,
             None => Verdict::Deviated,
         };
-        if let Some(Ended::Refused(why) | Ended::Halted(why)) = ended {
-            reasons.splice(0..0, why);
+        match ended {
+            Some(Ended::Refused(why) | Ended::Halted(why)) => drop(reasons.splice(0..0, why)),
+            Some(Ended::Stopped(why)) => reasons.insert(0, why),
+            Some(Ended::Interrupted) | None => {}
         }
         (verdict, reasons, probes)
     }

@@ -7,11 +7,13 @@
 //!                Refused (3), nothing changed ◄─────────────────┴──────────────┘                       ▼
 //!                                                                  recovery ─► verdict (0, 1) · residue (4)
 //! ```
-//! Ctrl-C at any place goes to the revert, and from there to the end (130).
+//! Ctrl-C at any place goes to the revert, and from there to the end (130); so does a stop condition,
+//! which is watched from the first injection on, and ends the run as deviated (1).
 
 mod attempts;
 mod connect;
 mod ended;
+mod ends;
 mod follow;
 mod inject;
 mod interrupt;
@@ -24,6 +26,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod tracked;
+mod watch;
 
 use std::{
     sync::Arc,
@@ -34,7 +37,9 @@ use faultline_proto::{id::RunId, units};
 
 use self::{
     connect::{connect, connect_for},
+    ends::Ends,
     follow::Following,
+    watch::{Watch, Watched},
 };
 pub use interrupt::Interrupt;
 
@@ -54,6 +59,8 @@ enum Ended {
     Refused(Vec<String>),
     /// A node was halted meanwhile: what was ended by that. Whoever halts wants nothing more to happen.
     Halted(Vec<String>),
+    /// A stop condition was broken: which, and where it is written.
+    Stopped(String),
     /// Somebody said so.
     Interrupted,
 }
@@ -62,12 +69,18 @@ enum Ended {
 struct Run<'a> {
     experiment: &'a Experiment,
     console: &'a Console,
-    interrupt: &'a Interrupt,
+    /// What ends the run before its method does.
+    ends: Ends,
     id: RunId,
     /// When it began: what is measured is counted from here.
     origin: Instant,
     fleet: Arc<Fleet>,
     probes: Vec<Running>,
+    /// The stop conditions, until the watch takes them.
+    watched: Vec<Watched>,
+    watch: Option<Watch>,
+    /// From a broken condition until everything was reverted.
+    stop_took: Option<Duration>,
     /// The pods that commands of probes run in, and which targets these are.
     exec_pods: Vec<(String, CurrentPod)>,
     injections: Vec<InjectionReport>,
@@ -118,11 +131,14 @@ pub async fn run(
     let mut run = Run {
         experiment,
         console,
-        interrupt,
+        ends: Ends::new(interrupt),
         id: run_id,
         origin,
         fleet: Arc::default(),
         probes: Vec::new(),
+        watched: Vec::new(),
+        watch: None,
+        stop_took: None,
         exec_pods: Vec::new(),
         injections: Vec::new(),
         commit_skew: None,
@@ -133,6 +149,7 @@ pub async fn run(
         times: Times::default(),
     };
     let ended = run.phases(place).await.err();
+    drop(run.watch.take());
     console.quiet();
     // Whatever happened: nothing of this run is to stay, and the kernels are asked.
     run.make_sure().await;
@@ -153,6 +170,7 @@ pub async fn run(
         not_followed: std::mem::take(&mut run.not_followed),
         commit_skew_ms: run.commit_skew.map(millis),
         probes,
+        stopped: run.stop_report(),
         residue: std::mem::take(&mut run.residue),
         exit_code: verdict.exit_code(),
     }
@@ -177,6 +195,7 @@ pub fn refused(experiment: &Experiment, place: &str, reason: String) -> Report {
         not_followed: Vec::new(),
         commit_skew_ms: None,
         probes: Vec::new(),
+        stopped: None,
         residue: Vec::new(),
         exit_code: verdict.exit_code(),
     }
@@ -285,7 +304,9 @@ impl Run<'_> {
             };
             let target = probe::Target::new(&probe.kind, place, exec_pod)
                 .map_err(|why| Ended::Refused(vec![format!("probe `{}`: {why}", probe.name)]))?;
-            self.probes.push(Running::start(probe.clone(), target, self.origin));
+            let running = Running::start(probe.clone(), target, self.origin);
+            self.watched.extend(watch::conditions_on(&running, self.experiment, self.origin));
+            self.probes.push(running);
         }
         Ok(())
     }
@@ -315,6 +336,7 @@ impl From<&Ended> for Verdict {
     fn from(ended: &Ended) -> Self {
         match ended {
             Ended::Refused(_) => Self::Refused,
+            Ended::Stopped(_) => Self::Deviated,
             Ended::Halted(_) | Ended::Interrupted => Self::Interrupted,
         }
     }

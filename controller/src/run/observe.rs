@@ -44,7 +44,7 @@ impl Run<'_> {
         self.times.steady_to = Some(to);
         let mut unsteady = Vec::new();
         for running in &self.probes {
-            running.samples.settle(to).await;
+            self.ends.unless(running.samples.settle(to)).await?;
             let samples = running.samples.snapshot();
             let share = probe::share(&samples, from, to);
             let Some(tolerance) = running.probe.steady else { continue };
@@ -98,7 +98,7 @@ impl Run<'_> {
         self.pause(duration, &Doing { what, end: Instant::now() + duration }).await
     }
 
-    /// Sleeps, with the live line and an eye on targets that are followed; ends early when interrupted.
+    /// Sleeps, with the live line and an eye on targets that are followed, unless the run is to end.
     pub(super) async fn pause(
         &mut self,
         duration: Duration,
@@ -106,9 +106,7 @@ impl Run<'_> {
     ) -> Result<(), Ended> {
         let end = Instant::now() + duration;
         loop {
-            if self.interrupt.is_set() {
-                return Err(Ended::Interrupted);
-            }
+            self.ends.check()?;
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(());
@@ -117,10 +115,7 @@ impl Run<'_> {
             let doing_left = doing.end.saturating_duration_since(Instant::now()).as_secs_f64();
             let probes = self.probe_line();
             self.console.live(format!("{}: {doing_left:.1} s left{probes}", doing.what));
-            tokio::select! {
-                () = time::sleep(left.min(LOOK_EVERY)) => {}
-                () = self.interrupt.wait() => {}
-            }
+            self.ends.unless(time::sleep(left.min(LOOK_EVERY))).await?;
         }
     }
 

@@ -1,0 +1,139 @@
+//! The watch over a run's stop conditions, from the first injection until the run ends. It is a task of
+//! its own: whatever the run waits for, it looks.
+
+use std::time::{Duration, Instant};
+
+use faultline_probe::{FailureKind, Sample};
+use tokio::{
+    sync::mpsc::UnboundedReceiver,
+    task::JoinHandle,
+    time::{self, MissedTickBehavior},
+};
+
+use super::{
+    Ended, Run,
+    ended::is_reverted,
+    ends::Ends,
+    tracked::{Shared, lock},
+};
+use crate::{
+    experiment::Experiment,
+    probe::{Running, Samples},
+    report::{StopReport, millis},
+    stop::{Guard, Seen},
+};
+
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// A condition, and what its probe sees.
+pub(super) struct Watched {
+    guard: Guard,
+    samples: Samples,
+    seen: UnboundedReceiver<Sample>,
+    /// Where it is written.
+    place: String,
+}
+
+/// The task. It ends with this.
+#[derive(Debug)]
+pub(super) struct Watch(JoinHandle<()>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The conditions on a probe that has just been started at `origin`.
+pub(super) fn conditions_on(
+    running: &Running,
+    experiment: &Experiment,
+    origin: Instant,
+) -> Vec<Watched> {
+    let conditions = experiment.stop_conditions.iter();
+    let of_probe = conditions.filter(|condition| condition.probe.value == running.probe.name);
+    let watched = of_probe.map(|condition| Watched {
+        guard: Guard::new(condition.clone(), running.probe.every, origin.elapsed()),
+        samples: running.samples.clone(),
+        seen: running.samples.tap(),
+        place: experiment.place_of(condition.span),
+    });
+    watched.collect()
+}
+
+impl Run<'_> {
+    /// Watches from now on, if that is not done yet.
+    pub(super) fn start_watch(&mut self) {
+        if self.watch.is_none() {
+            let watched = std::mem::take(&mut self.watched);
+            let watch = tokio::spawn(watch(watched, self.origin, self.ends.clone()));
+            self.watch = Some(Watch(watch));
+        }
+    }
+
+    /// Says why a step is ended, if a condition did that.
+    pub(super) fn say_stopped(&self, outcome: &Result<(), Ended>) {
+        if let Err(Ended::Stopped(why)) = outcome {
+            self.console.warn("stop", why);
+        }
+    }
+
+    /// Notes when the faults that were in effect as a condition was broken had gone.
+    pub(super) fn note_stopped(&mut self, tracked: &Shared) {
+        let Some(raised) = self.ends.raised() else { return };
+        let items = lock(tracked);
+        let mut reverted = Some(Duration::ZERO);
+        for item in items.values().filter(|item| item.ordered.is_some()) {
+            // What ended before the condition was broken takes no time.
+            let took = self.reverted_at(item).filter(|_| is_reverted(item));
+            let took = took.map(|at| at.saturating_duration_since(raised.at));
+            reverted = reverted.zip(took).map(|(longest, took)| longest.max(took));
+        }
+        drop(items);
+        self.stop_took = reverted.filter(|took| !took.is_zero());
+    }
+
+    /// What is reported of the condition that ended the run.
+    pub(super) fn stop_report(&self) -> Option<StopReport> {
+        let raised = self.ends.raised()?;
+        Some(StopReport {
+            reason: raised.why.clone(),
+            at_ms: millis(raised.at.saturating_duration_since(self.origin)),
+            time_to_reverted_ms: self.stop_took.map(millis),
+        })
+    }
+}
+
+async fn watch(mut watched: Vec<Watched>, origin: Instant, ends: Ends) {
+    let mut ticks = time::interval(LOOK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        for one in &mut watched {
+            if let Some(why) = one.look(origin) {
+                ends.raise(format!("stop condition: {why} ({})", one.place));
+                return;
+            }
+        }
+    }
+}
+
+impl Watched {
+    fn look(&mut self, origin: Instant) -> Option<String> {
+        // In this order: what began before that time has been handed over when it is read.
+        let settled = self.samples.settled_until();
+        while let Ok(sample) = self.seen.try_recv() {
+            let is_good = sample.is_good();
+            let is_our_own = sample.failure.is_some_and(|f| f.kind == FailureKind::Other);
+            self.guard.take(Seen {
+                began: sample.began,
+                took: sample.took,
+                is_good,
+                is_observation: !is_our_own,
+                value: sample.value.and_then(|value| value.trim().parse().ok()),
+            });
+        }
+        self.guard.broken(origin.elapsed(), settled)
+    }
+}

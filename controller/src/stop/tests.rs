@@ -1,0 +1,110 @@
+//! What ends a run, and what does not: sequences of attempts, and the look at which each is broken.
+
+use faultline_proto::yaml::{Span, Spanned};
+
+use super::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+fn guard(rule: StopRule) -> Guard {
+    let probe = Spanned { value: "p".into(), span: Span::default() };
+    let condition = StopCondition { probe, rule, span: Span::default() };
+    Guard::new(condition, 10 * MS, Duration::ZERO)
+}
+
+fn seen(began: u32, took: u32, is_good: bool, value: Option<f64>) -> Seen {
+    Seen { began: began * MS, took: took * MS, is_good, is_observation: true, value }
+}
+
+/// Shows one attempt every 10 ms: `.` succeeds at once, `x` fails, `s` succeeds after 50 ms; a digit is
+/// a value. Returns when the guard is broken, in milliseconds, and why.
+fn watch(guard: &mut Guard, attempts: &str) -> Option<(u32, String)> {
+    for (began, attempt) in (0_u32..).step_by(10).zip(attempts.chars()) {
+        let value = attempt.to_digit(10).map(f64::from);
+        let took = if attempt == 's' { 50 } else { 1 };
+        if attempt != ' ' {
+            guard.take(seen(began, took, attempt != 'x', value));
+        }
+        if let Some(why) = guard.broken((began + 9) * MS, (began + 9) * MS) {
+            return Some((began, why));
+        }
+    }
+    None
+}
+
+fn success(percent: u32, over: Duration) -> StopRule {
+    StopRule::Success { comparison: Comparison::LessThan, basis_points: percent * 100, over }
+}
+
+#[test]
+fn too_few_successes_end_a_run_as_soon_as_no_more_can_be_had_in_the_window() {
+    let of = |attempts: &str| watch(&mut guard(success(25, 100 * MS)), attempts);
+    assert_eq!(of("...................."), None);
+    assert_eq!(of("xxxxxxx............."), None, "30 % of a window");
+    let (at, why) = of("..........xxxxxxxxxx").expect("it is broken");
+    assert_eq!(at, 170, "8 of the last 10 failed: {why}");
+    assert_eq!(why, "probe `p` succeeded 2 of 10 times (20%) over 100ms; stop at < 25%");
+    let (at, _) = of("xxxxxxxxxxxxxxxxxxxx").expect("it is broken");
+    assert_eq!(at, 70, "what was not looked at counts as good, and no longer than that");
+    assert_eq!(of("x"), None, "one failure is no outage");
+}
+
+#[test]
+fn attempts_that_are_waited_for_are_not_counted_yet() {
+    let mut guard = guard(success(50, 100 * MS));
+    for began in (0..200).step_by(10) {
+        guard.take(seen(began, 1, began < 100, None));
+        assert_eq!(guard.broken((began + 5) * MS, 50 * MS), None, "not settled");
+    }
+    assert!(guard.broken(200 * MS, 200 * MS).is_some());
+}
+
+#[test]
+fn a_window_forgets() {
+    let mut guard = guard(success(50, 50 * MS));
+    let attempts = "....xx....".repeat(100);
+    assert_eq!(watch(&mut guard, &attempts), None, "never more than half of five");
+    assert!(guard.window.attempts <= 6, "{:?}", guard.window);
+}
+
+#[test]
+fn a_quantile_of_the_latency_ends_a_run() {
+    let [p50, max] = [("p50", 500), ("max", 1000)].map(|(name, per_mille)| {
+        let quantile = Quantile { name, per_mille };
+        let comparison = Comparison::MoreThan;
+        StopRule::Latency { quantile, comparison, bound: 20 * MS, over: 100 * MS }
+    });
+    assert_eq!(watch(&mut guard(p50.clone()), "sssss..........."), None, "half of them are quick");
+    let (at, why) = watch(&mut guard(p50), "..........ssssssss").expect("it is broken");
+    assert_eq!(at, 150, "six of ten: {why}");
+    assert_eq!(why, "the p50 of the latency of probe `p` is 50.0 ms over 100ms; stop at > 20ms");
+    let (at, _) = watch(&mut guard(max.clone()), "....s").expect("it is broken");
+    assert_eq!(at, 40);
+    assert_eq!(watch(&mut guard(max), "xxxxxxxxxxxxxxxxxxxx"), None, "failures are not slow");
+}
+
+#[test]
+fn a_value_beyond_its_bound_all_the_time_ends_a_run() {
+    let rule = |lasting| StopRule::Value { comparison: Comparison::MoreThan, bound: 3.0, lasting };
+    let of = |attempts: &str, lasting| watch(&mut guard(rule(lasting)), attempts);
+    assert_eq!(of("1234", Duration::ZERO).map(|(at, _)| at), Some(30));
+    assert_eq!(of("4444124441", 30 * MS).map(|(at, _)| at), Some(30));
+    assert_eq!(of("4441444144", 30 * MS), None, "it came back in between");
+    let (at, why) = of("44x 4", 30 * MS).expect("it is broken");
+    assert_eq!(at, 40, "no value says nothing");
+    assert_eq!(why, "the value of probe `p` is 4, beyond its bound for 40.0 ms; stop at > 3");
+}
+
+#[test]
+fn a_probe_that_sees_nothing_ends_a_run() {
+    let rule = |of_value| StopRule::Unobserved { limit: 50 * MS, of_value };
+    assert_eq!(watch(&mut guard(rule(false)), "xxxxxxxxxx"), None, "a failure is an observation");
+    let (at, why) = watch(&mut guard(rule(false)), "..         ").expect("it is broken");
+    assert_eq!((at, why.contains("observed nothing for")), (60, true), "{why}");
+    assert!(watch(&mut guard(rule(true)), "11........").is_some(), "no number for so long");
+    let mut blind = guard(rule(false));
+    for began in (0..60).step_by(10) {
+        blind.take(Seen { is_observation: false, ..seen(began, 1, false, None) });
+    }
+    assert!(blind.broken(60 * MS, 60 * MS).is_some(), "our own side failed");
+}

@@ -1,0 +1,183 @@
+//! Stop conditions: whatever a run waits for, it ends at once when one is broken, takes everything back
+//! everywhere, and says which it was and where it is written.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use faultline::{
+    report::{Console, Output, Report, Verdict},
+    run::{Interrupt, run},
+};
+use faultline_tests::{
+    fake_agent::{Calls, FakeAgent, Flaw},
+    pki::Authority,
+    sim::{experiment, place, pod},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    sync::oneshot,
+};
+
+/// How the system under test behaves once it has been cut for the first time.
+#[derive(Clone, Copy, PartialEq)]
+enum Then {
+    /// As before.
+    Well,
+    /// It refuses connections.
+    Refuses,
+    /// It accepts connections and answers nothing.
+    Hangs,
+    /// It answers so much later.
+    Late(Duration),
+}
+
+async fn serve(then: Then, calls: Arc<Calls>, told: oneshot::Sender<SocketAddr>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    told.send(listener.local_addr().expect("an address")).expect("somebody waits");
+    loop {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let broken = FakeAgent::count(&calls.commits) > 0;
+        if broken && then == Then::Refuses {
+            return;
+        }
+        tokio::spawn(async move {
+            let mut request = [0; 1024];
+            drop(stream.read(&mut request).await);
+            match then {
+                Then::Hangs if broken => std::future::pending().await,
+                Then::Late(delay) if broken => tokio::time::sleep(delay).await,
+                _ => {}
+            }
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+            drop(stream.write_all(answer).await);
+        });
+    }
+}
+
+const LONG: &str = "- partition: { between: [all, everything] }
+      for: 30s";
+
+struct Ran {
+    report: Report,
+    took: Duration,
+    agents: Vec<FakeAgent>,
+}
+
+/// Runs `method` on a pod of each agent, with one probe and one stop condition.
+async fn run_with(flaws: &[Flaw], then: Then, condition: &str, method: &str) -> Ran {
+    let authority = Authority::new().expect("an authority");
+    let (mut agents, mut pods) = (Vec::new(), Vec::new());
+    for (number, flaw) in (1..).zip(flaws) {
+        let node = format!("node{number}");
+        agents.push(FakeAgent::start(&authority, &node, *flaw).await.expect("an agent"));
+        pods.push(pod(&format!("api-{number}"), &node, number));
+    }
+    let (told, address) = oneshot::channel();
+    let serving = tokio::spawn(serve(then, Arc::clone(&agents[0].calls), told));
+    let address = address.await.expect("an address");
+    let credentials = authority.controller().expect("a certificate");
+    let endpoints = agents.iter().map(|agent| agent.endpoint.clone()).collect();
+    let (place, _dir) = place(pods, endpoints, &credentials).expect("a place");
+    let experiment = experiment(&format!(
+        "targets: {{ all: {{ labels: {{ app: api }} }} }}
+  probes:
+    - name: api
+      http: {{ url: \"http://{address}/\" }}
+      every: 10ms
+      timeout: 5s
+  stopConditions:
+    - {{ probe: api, {condition} }}
+  method:
+    {method}"
+    ));
+    let began = Instant::now();
+    let report = run(&experiment, &place, &Console::new(Output::Json), &Interrupt::default()).await;
+    serving.abort();
+    Ran { report, took: began.elapsed(), agents }
+}
+
+impl Ran {
+    /// That it was ended long before its time, by the condition.
+    #[track_caller]
+    fn check_stopped(&self, said: &str) {
+        let Self { report, took, .. } = self;
+        assert_eq!((report.verdict, report.exit_code), (Verdict::Deviated, 1), "{report:#?}");
+        let reason = &report.reasons[0];
+        assert!(reason.starts_with("stop condition: ") && reason.contains(said), "{reason}");
+        assert!(reason.ends_with(" (test.yaml:12)"), "{reason}");
+        assert_eq!(report.stopped.as_ref().map(|stopped| &stopped.reason), Some(reason));
+        // An agent that does not answer at all is given up after 10 s, the method takes 30 s.
+        assert!(*took < Duration::from_secs(8), "{took:?}");
+        assert_eq!(report.residue, Vec::<String>::new());
+        for agent in &self.agents {
+            assert!(FakeAgent::count(&agent.calls.reverts) > 0, "everywhere: {report:#?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_outage_ends_a_run_and_how_long_the_way_back_took_is_measured() {
+    let condition = "success: \"< 50%\", over: 500ms";
+    let ran = run_with(&[Flaw::None; 2], Then::Refuses, condition, LONG).await;
+    ran.check_stopped("probe `api` succeeded");
+    let stopped = ran.report.stopped.as_ref().expect("it was stopped");
+    assert!(stopped.time_to_reverted_ms.is_some_and(|ms| ms > 0.0), "{stopped:?}");
+    assert!(stopped.at_ms > 1_000.0, "after the look at the steady state: {stopped:?}");
+}
+
+#[tokio::test]
+async fn what_is_slow_or_says_nothing_ends_a_run() {
+    let late = Then::Late(Duration::from_millis(100));
+    let condition = "latency: { p90: \"> 50ms\" }, over: 500ms";
+    run_with(&[Flaw::None], late, condition, LONG).await.check_stopped("the p90 of the latency");
+    let ran = run_with(&[Flaw::None], Then::Hangs, "unobserved: 500ms", LONG).await;
+    ran.check_stopped("observed nothing for");
+}
+
+#[tokio::test]
+async fn what_stays_within_its_bounds_ends_nothing() {
+    let short = "- partition: { between: [all, everything] }
+      for: 500ms";
+    let condition = "success: \"< 50%\", over: 200ms, unobserved: 5s";
+    let ran = run_with(&[Flaw::None], Then::Well, condition, short).await;
+    assert_eq!(ran.report.verdict, Verdict::Held, "{:#?}", ran.report);
+    assert!(ran.report.stopped.is_none());
+}
+
+#[tokio::test]
+async fn nothing_that_a_run_waits_for_keeps_it_from_ending() {
+    let twice = "- partition: { between: [all, everything] }
+      for: 100ms
+    - partition: { between: [all, everything] }
+      for: 30s";
+    let waiting = "- partition: { between: [all, everything] }
+      for: 100ms
+    - wait: 30s";
+    for (flaw, over, method) in [
+        // While a Commit is not answered, while a Prepare is not, and while nothing is to be done.
+        (Flaw::HangsAtCommit, "500ms", LONG),
+        (Flaw::HangsAtMore, "1s", twice),
+        (Flaw::None, "1s", waiting),
+    ] {
+        let condition = format!("success: \"< 50%\", over: {over}");
+        let ran = run_with(&[Flaw::None, flaw], Then::Refuses, &condition, method).await;
+        println!("{flaw:?}: {:?}", ran.report.stopped);
+        ran.check_stopped("probe `api` succeeded");
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_revert_is_told_as_residue_and_holds_up_nobody() {
+    let condition = "success: \"< 50%\", over: 500ms";
+    let ran = run_with(&[Flaw::None, Flaw::Stuck], Then::Refuses, condition, LONG).await;
+    assert_eq!(ran.report.verdict, Verdict::Residue, "{:#?}", ran.report);
+    assert!(ran.report.reasons[0].starts_with("stop condition: "), "{:?}", ran.report.reasons);
+    let stopped = ran.report.stopped.as_ref().expect("it was stopped");
+    assert_eq!(stopped.time_to_reverted_ms, None, "not everything was reverted");
+    let well = ran.report.injections.iter().find(|i| i.node == "node1").expect("the other one");
+    assert!(well.lasted_ms.is_some_and(|ms| ms < 5_000.0), "{well:?}");
+}
