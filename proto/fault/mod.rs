@@ -5,6 +5,7 @@
 //! dispatches; a new kind is one more file and the arms that the compiler then asks for.
 
 mod cidr;
+mod counted;
 pub mod kill;
 pub mod memory_pressure;
 pub mod partition;
@@ -15,6 +16,7 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 use serde::{Deserialize, Serialize};
 
 pub use cidr::{Cidr, InvalidCidr};
+pub use counted::{Counted, Family};
 pub use kill::{Kill, Processes, Signal};
 pub use memory_pressure::{Level, MemoryPressure, OomVictim};
 pub use partition::{KubeletPath, Partition, PeerSet, PortRange, PortSide, Protocol, Verdict};

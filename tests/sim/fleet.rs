@@ -54,6 +54,11 @@ async fn honest_agents_give_a_verdict() {
     let (report, agents) = run_on([Flaw::None; 3]).await;
     assert_eq!(report.verdict, Verdict::Held, "{report:#?}");
     assert_eq!(report.injections.len(), 3);
+    for injection in &report.injections {
+        assert_eq!((injection.namespace.as_str(), injection.app.as_deref()), ("shop", Some("api")));
+        let counted = injection.counted.as_ref().expect("a partition is counted");
+        assert_eq!((counted.family.name(), counted.variety.as_str()), ("partition", "two-way"));
+    }
     for agent in &agents {
         assert_eq!(FakeAgent::count(&agent.calls.commits), 1);
         assert!(

@@ -1,6 +1,9 @@
 //! One document to one experiment. Every mistake is collected; a value is made only without any.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use faultline_proto::{
     limits::{LEASE_DEFAULT, LEASE_MAX, LEASE_MIN},
@@ -50,20 +53,20 @@ pub(super) fn decode(document: &Node, problems: &mut Problems) -> Decoded {
     if version == Some(Is::Other) || kind == Some(Is::Other) {
         return nothing;
     }
-    let name = fields.required("metadata", problems, decode_metadata);
+    let metadata = fields.required("metadata", problems, decode_metadata);
     let spec = fields.required("spec", problems, decode_spec);
     fields.finish_with(problems, |key| {
         SPEC_FIELDS
             .contains(&key)
             .then(|| format!("`{key}` belongs in `spec`: indent it further than `spec`"))
     });
-    let experiment = match (&name, spec) {
-        (Some(name), Some(spec)) if problems.len() == before => {
-            Some(Experiment { name: name.value.clone(), ..spec })
+    let experiment = match (&metadata, spec) {
+        (Some(Metadata { name, labels }), Some(spec)) if problems.len() == before => {
+            Some(Experiment { name: name.value.clone(), labels: labels.clone(), ..spec })
         }
         _ => None,
     };
-    Decoded { name, experiment }
+    Decoded { name: metadata.map(|metadata| metadata.name), experiment }
 }
 
 /// Whether a field that has one value has it, is another thing, or was mistyped.
@@ -86,11 +89,18 @@ fn exactly(node: &Node, expected: &'static str, problems: &mut Problems) -> Is {
     if near { Is::Mistyped } else { Is::Other }
 }
 
-fn decode_metadata(node: &Node, problems: &mut Problems) -> Option<Spanned<String>> {
+fn decode_metadata(node: &Node, problems: &mut Problems) -> Option<Metadata> {
     let mut fields = Fields::open(node, "metadata", problems)?;
     let name = fields.required("name", problems, yaml::name);
+    let labels = fields.optional("labels", problems, targets::decode_labels);
     fields.finish(problems);
-    name
+    Some(Metadata { name: name?, labels: labels.unwrap_or_default() })
+}
+
+/// What an experiment is called, and sorted by.
+struct Metadata {
+    name: Spanned<String>,
+    labels: BTreeMap<String, String>,
 }
 
 /// Decodes everything but the name.
@@ -143,6 +153,7 @@ fn decode_spec(node: &Node, problems: &mut Problems) -> Option<Experiment> {
     Some(Experiment {
         file: String::new(),
         name: String::new(),
+        labels: BTreeMap::new(),
         hypothesis: hypothesis.map(|text| text.value),
         seed: seed.unwrap_or_else(draw_seed),
         lease: lease.unwrap_or(LEASE_DEFAULT),

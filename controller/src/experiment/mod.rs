@@ -72,6 +72,8 @@ pub struct Experiment {
     pub file: String,
     /// `metadata.name`: unique among the experiments that are read together.
     pub name: String,
+    /// `metadata.labels`: for whoever sorts reports and metrics of many experiments.
+    pub labels: BTreeMap<String, String>,
     /// What should stay true, in words.
     pub hypothesis: Option<String>,
     /// Decides every random choice. Written, or drawn when the file was read.

@@ -10,7 +10,7 @@ use super::{
 };
 
 fn experiment(spec: &str) -> Experiment {
-    let head = "apiVersion: faultline.dev/v1alpha1\nkind: Experiment\nmetadata: { name: x }\n";
+    let head = "apiVersion: faultline.dev/v1alpha1\nkind: Experiment\nmetadata: { name: x, labels: { team: platform, faultline.dev/experiment-type: cut } }\n";
     let source = Source { name: "test".into(), text: format!("{head}spec:\n{spec}") };
     match load_source(source) {
         Ok(mut loaded) => loaded.remove(0).experiment,
@@ -52,6 +52,7 @@ fn everything_that_is_written_is_kept() {
 "#,
     );
     assert_eq!(experiment.hypothesis.as_deref(), Some("It holds."));
+    assert_eq!(experiment.labels["faultline.dev/experiment-type"], "cut");
     assert_eq!((experiment.seed, experiment.lease), (u64::MAX, Duration::from_millis(500)));
     let modes: Vec<&Mode> = experiment.targets.values().map(|target| &target.mode).collect();
     let leader = Mode::Leader { label: "role".into(), value: "primary".into() };

@@ -46,6 +46,12 @@ impl Pod {
         }
     }
 
+    /// The app that it belongs to, as its labels say.
+    pub fn app(&self) -> Option<&str> {
+        let label = |name| self.labels.get(name).map(String::as_str);
+        ["app.kubernetes.io/name", "app", "k8s-app"].into_iter().find_map(label)
+    }
+
     /// Its first container as a fault's target; the pod where it has none.
     pub fn container_target(&self) -> Target {
         Target { container: self.containers.first().cloned(), ..self.target() }

@@ -8,11 +8,13 @@ mod stop;
 mod text;
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use faultline_proto::fault::Counted;
 use serde::Serialize;
 
 pub use console::{Console, Output, counted, time};
@@ -32,6 +34,8 @@ pub struct Report {
     pub schema_version: u32,
     /// The experiment's name.
     pub experiment: String,
+    /// `metadata.labels` of the experiment.
+    pub labels: BTreeMap<String, String>,
     /// What should have stayed true.
     pub hypothesis: Option<String>,
     /// Of this run.
@@ -128,6 +132,14 @@ pub struct InjectionReport {
     pub node: String,
     /// `namespace/pod`, or `namespace/pod[container]`.
     pub target: String,
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub pod: String,
+    /// The app that the pod belongs to: its label `app.kubernetes.io/name`, `app` or `k8s-app`.
+    pub app: Option<String>,
+    /// What it is counted as.
+    pub counted: Option<Counted>,
     /// What was to be done, as the agent said.
     pub plan: String,
     /// `prepared`, `active`, `reverted`, `stuck`, …

@@ -198,6 +198,8 @@ impl Run<'_> {
                 return;
             }
         };
+        let apps = pods.iter().filter_map(|pod| Some((pod.uid.clone(), pod.app()?.to_owned())));
+        self.apps.extend(apps);
         for change in following.follower.look(pods) {
             self.console.say("follow", &change.to_string());
             match change {

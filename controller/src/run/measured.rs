@@ -28,6 +28,10 @@ impl Run<'_> {
             kind: item.kind.into(),
             node: item.node.clone(),
             target: item.target.clone(),
+            namespace: item.on.namespace.clone(),
+            pod: item.on.pod.clone(),
+            app: self.apps.get(&item.on.uid).cloned(),
+            counted: item.fault.counted(),
             plan: item.plan.clone(),
             state: State::from_wire(status.state)
                 .map_or("unknown".into(), |s| name(format!("{s:?}"))),

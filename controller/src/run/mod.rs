@@ -29,6 +29,7 @@ mod tracked;
 mod watch;
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -46,7 +47,7 @@ pub use interrupt::Interrupt;
 use crate::{
     agents::{AgentError, Fleet},
     experiment::{Experiment, ProbeKind},
-    place::Place,
+    place::{Place, Pod},
     plan::{Follower, Plan, PlanError, PlannedStep},
     probe::{self, CurrentPod, Running},
     report::{Console, InjectionReport, Report, SCHEMA_VERSION, Verdict, millis},
@@ -84,6 +85,8 @@ struct Run<'a> {
     /// The pods that commands of probes run in, and which targets these are.
     exec_pods: Vec<(String, CurrentPod)>,
     injections: Vec<InjectionReport>,
+    /// The app that each pod belongs to that was seen, by uid.
+    apps: BTreeMap<String, String>,
     commit_skew: Option<Duration>,
     /// What ended otherwise than planned, without ending the run.
     deviations: Vec<String>,
@@ -141,6 +144,7 @@ pub async fn run(
         stop_took: None,
         exec_pods: Vec::new(),
         injections: Vec::new(),
+        apps: BTreeMap::new(),
         commit_skew: None,
         deviations: Vec::new(),
         residue: Vec::new(),
@@ -158,6 +162,7 @@ pub async fn run(
     Report {
         schema_version: SCHEMA_VERSION,
         experiment: experiment.name.clone(),
+        labels: experiment.labels.clone(),
         hypothesis: experiment.hypothesis.clone(),
         run_id: run_id.to_string(),
         seed: experiment.seed,
@@ -183,6 +188,7 @@ pub fn refused(experiment: &Experiment, place: &str, reason: String) -> Report {
     Report {
         schema_version: SCHEMA_VERSION,
         experiment: experiment.name.clone(),
+        labels: experiment.labels.clone(),
         hypothesis: experiment.hypothesis.clone(),
         run_id: RunId::random().unwrap_or(RunId::from_bits(unix)).to_string(),
         seed: experiment.seed,
@@ -235,8 +241,15 @@ impl Run<'_> {
         at.saturating_duration_since(self.origin)
     }
 
+    /// Remembers which apps pods belong to, also once they have gone.
+    fn note_apps(&mut self, pods: &[Pod]) {
+        let apps = pods.iter().filter_map(|pod| Some((pod.uid.clone(), pod.app()?.to_owned())));
+        self.apps.extend(apps);
+    }
+
     async fn phases(&mut self, place: &Arc<Place>) -> Result<(), Ended> {
         let pods = place.pods();
+        self.note_apps(&pods);
         let plan = Plan::new(self.experiment, &pods)
             .map_err(|e: PlanError| Ended::Refused(vec![one_line(&e)]))?;
         for (name, selection) in &plan.targets {
