@@ -4,6 +4,7 @@
 
 mod console;
 mod plan;
+mod probe;
 mod stop;
 mod text;
 
@@ -19,9 +20,10 @@ use serde::Serialize;
 
 pub use console::{Console, Output, counted, time};
 pub use plan::PlanReport;
+pub use probe::{
+    DowntimeReport, LatencyReport, OutageReport, ProbeReport, SeriesReport, WindowReport,
+};
 pub use stop::StopReport;
-
-use crate::probe::{Downtime, Share};
 
 /// The version of this schema: raised by a change that a reader must know of.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -60,6 +62,8 @@ pub struct Report {
     pub commit_skew_ms: Option<f64>,
     /// Every probe.
     pub probes: Vec<ProbeReport>,
+    /// For how long any of them failed; `null` without any.
+    pub downtime: Option<DowntimeReport>,
     /// What ended it at once, where a stop condition did.
     pub stopped: Option<StopReport>,
     /// What is left of this run in a kernel, or could not be proven not to be. Empty: clean.
@@ -180,75 +184,6 @@ pub struct FollowReport {
     pub seen_ms: f64,
     /// From then to the proof of the effect.
     pub time_to_effect_ms: Option<f64>,
-}
-
-/// What a probe observed.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ProbeReport {
-    /// Its name.
-    pub name: String,
-    /// From attempt to attempt.
-    pub every_ms: f64,
-    /// Before anything was injected.
-    pub steady: ShareReport,
-    /// While faults were in effect.
-    pub during: ShareReport,
-    /// Over the whole run.
-    pub downtime: DowntimeReport,
-    /// From the first injection to the first failing attempt.
-    pub time_to_detect_ms: Option<f64>,
-    /// From the proof of the revert (of a fault that is over at once: from the injection) to the first
-    /// attempt that succeeded for good. `null` where nothing failed, or nothing was asked.
-    pub time_to_recover_ms: Option<f64>,
-    /// The same, and the time it had to stay well.
-    pub time_to_stable_ms: Option<f64>,
-    /// The commonest failure, where there was one.
-    pub commonest_failure: Option<String>,
-}
-
-/// How many attempts succeeded.
-#[derive(Debug, Clone, Copy, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ShareReport {
-    /// Attempts.
-    pub attempts: usize,
-    /// Those that succeeded.
-    pub successes: usize,
-    /// Whether that is within what was asked; `null` where nothing was.
-    pub within: Option<bool>,
-}
-
-/// For how long a probe failed.
-#[derive(Debug, Clone, Copy, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DowntimeReport {
-    /// The sum.
-    pub total_ms: f64,
-    /// The truth is within this of the sum.
-    pub uncertainty_ms: f64,
-    /// In how many pieces.
-    pub outages: usize,
-    /// The last one had not ended when the run did.
-    pub ongoing: bool,
-}
-
-impl ShareReport {
-    /// A share and how it was judged.
-    pub fn new(share: Share, within: Option<bool>) -> Self {
-        Self { attempts: share.attempts, successes: share.successes, within }
-    }
-}
-
-impl From<Downtime> for DowntimeReport {
-    fn from(downtime: Downtime) -> Self {
-        Self {
-            total_ms: millis(downtime.total),
-            uncertainty_ms: millis(downtime.uncertainty),
-            outages: downtime.outages,
-            ongoing: downtime.ongoing,
-        }
-    }
 }
 
 /// A duration in milliseconds, to the microsecond.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 
 use super::{
-    FollowReport, InjectionReport, ProbeReport, Report, ShareReport, Verdict, console::time,
+    FollowReport, InjectionReport, ProbeReport, Report, Verdict, WindowReport, console::time,
 };
 
 /// What a run came to, with colours.
@@ -108,7 +108,7 @@ fn probes(out: &mut String, probes: &[ProbeReport]) {
     }
 }
 
-fn share(share: &ShareReport) -> String {
+fn share(share: &WindowReport) -> String {
     if share.attempts == 0 {
         return "-".into();
     }

@@ -40,6 +40,7 @@ use self::{
     connect::{connect, connect_for},
     ends::Ends,
     follow::Following,
+    judge::Judged,
     watch::{Watch, Watched},
 };
 pub use interrupt::Interrupt;
@@ -49,7 +50,7 @@ use crate::{
     experiment::{Experiment, ProbeKind},
     place::{Place, Pod},
     plan::{Follower, Plan, PlanError, PlannedStep},
-    probe::{self, CurrentPod, Running},
+    probe::{self, CurrentPod, Running, Times},
     report::{Console, InjectionReport, Report, SCHEMA_VERSION, Verdict, millis},
 };
 
@@ -98,25 +99,6 @@ struct Run<'a> {
     times: Times,
 }
 
-/// The points in time that measures are taken between, counted from the beginning of the run.
-#[derive(Debug, Clone, Copy, Default)]
-struct Times {
-    /// The look at the steady state began.
-    steady_from: Option<Duration>,
-    /// It ended.
-    steady_to: Option<Duration>,
-    /// The first injection.
-    injected: Option<Duration>,
-    /// The injection of the step that was begun last.
-    step_injected: Option<Duration>,
-    /// The last step ended: everything that lasts was told to revert.
-    method_end: Option<Duration>,
-    /// From here on the system has to recover.
-    recover_from: Option<Duration>,
-    /// Every fault of that step is over at once, and acts on in what has to recover from it.
-    ends_with_instant: bool,
-}
-
 /// Runs an experiment, from the first look to the verdict.
 pub async fn run(
     experiment: &Experiment,
@@ -158,7 +140,7 @@ pub async fn run(
     // Whatever happened: nothing of this run is to stay, and the kernels are asked.
     run.make_sure().await;
     run.settle_probes().await;
-    let (verdict, reasons, probes) = run.judge(ended);
+    let Judged { verdict, reasons, probes, downtime } = run.judge(ended);
     Report {
         schema_version: SCHEMA_VERSION,
         experiment: experiment.name.clone(),
@@ -176,6 +158,7 @@ pub async fn run(
         commit_skew_ms: run.commit_skew.map(millis),
         probes,
         stopped: run.stop_report(),
+        downtime,
         residue: std::mem::take(&mut run.residue),
         exit_code: verdict.exit_code(),
     }
@@ -202,6 +185,7 @@ pub fn refused(experiment: &Experiment, place: &str, reason: String) -> Report {
         commit_skew_ms: None,
         probes: Vec::new(),
         stopped: None,
+        downtime: None,
         residue: Vec::new(),
         exit_code: verdict.exit_code(),
     }

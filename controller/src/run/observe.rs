@@ -6,12 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use faultline_probe::Sample;
 use faultline_proto::units;
 use tokio::time;
 
 use super::{Ended, Run, judge};
-use crate::{probe, report::counted};
+use crate::{probe::Window, report::counted};
 
 /// The shortest look at the steady state.
 const STEADY_MIN: Duration = Duration::from_secs(1);
@@ -45,11 +44,11 @@ impl Run<'_> {
         let mut unsteady = Vec::new();
         for running in &self.probes {
             self.ends.unless(running.samples.settle(to)).await?;
-            let samples = running.samples.snapshot();
-            let share = probe::share(&samples, from, to);
             let Some(tolerance) = running.probe.steady else { continue };
+            let measured = running.samples.measured(&self.times);
+            let share = measured.window(Window::Before).share;
             if share.meets(tolerance) != Some(true) {
-                let failure = samples.iter().rev().find_map(|s: &Sample| s.failure.clone());
+                let failure = measured.last_failure();
                 unsteady.push(format!(
                     "not steady: probe `{}` succeeded {} of {} times, and {} is asked{}",
                     running.probe.name,
@@ -73,21 +72,19 @@ impl Run<'_> {
         let Some(from) = self.times.recover_from else { return Ok(()) };
         let waits = self.probes.iter().filter_map(|running| {
             let recovery = running.probe.recovery?;
-            Some((running.samples.clone(), recovery, from + recovery.within + recovery.stable_for))
+            Some((running.samples.clone(), from + recovery.within + recovery.stable_for))
         });
         let mut waits: Vec<_> = waits.collect();
         // An attempt that began at the last moment has its timeout to end in.
         let grace = self.experiment.probes.iter().map(|p| p.timeout + p.every).max();
         let grace = grace.unwrap_or_default();
-        let end = waits.iter().map(|(_, _, latest)| *latest).max().unwrap_or(from);
+        let end = waits.iter().map(|(_, latest)| *latest).max().unwrap_or(from);
         let end = self.origin + end;
         while !waits.is_empty() {
             self.pause(LOOK_EVERY / 2, &Doing { what: "waiting for recovery", end }).await?;
             let now = self.now();
-            waits.retain(|(samples, recovery, latest)| {
-                let settled = samples.settled_until();
-                let recovered = probe::recovered_at(&samples.snapshot(), from, settled, *recovery);
-                recovered.is_none() && now < *latest + grace
+            waits.retain(|(samples, latest)| {
+                samples.recovered(&self.times).is_none() && now < *latest + grace
             });
         }
         Ok(())
@@ -112,6 +109,7 @@ impl Run<'_> {
                 return Ok(());
             }
             self.look_around();
+            self.probes.iter().for_each(|running| running.samples.settle_old(&self.times));
             let doing_left = doing.end.saturating_duration_since(Instant::now()).as_secs_f64();
             let probes = self.probe_line();
             self.console.live(format!("{}: {doing_left:.1} s left{probes}", doing.what));
@@ -135,8 +133,9 @@ impl Run<'_> {
     }
 
     /// Waits for the attempts that are under way, so that none is judged before its end.
-    pub(super) async fn settle_probes(&self) {
+    pub(super) async fn settle_probes(&mut self) {
         let now = self.now();
+        self.times.ended = Some(now);
         for running in &self.probes {
             // Attempts end by their timeout.
             drop(time::timeout(running.probe.timeout * 2, running.samples.settle(now)).await);

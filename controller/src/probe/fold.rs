@@ -1,0 +1,442 @@
+//! All measures of one probe, taken in attempt by attempt and kept in a size that does not depend on
+//! how many there were. What is recorded can be measured again by the same code.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use faultline_probe::{Failure, FailureKind, Sample};
+
+use super::{
+    latency::Latency,
+    outage::{Finder, Outage},
+    series::Series,
+    times::{Times, Window},
+};
+use crate::experiment::{Comparison, Probe, Recovery, Tolerance};
+
+/// Outages that are kept one by one; of more than that only the sums are.
+const OUTAGES_MAX: usize = 1024;
+/// Different texts of failures that are counted apart.
+const TEXTS_MAX: usize = 32;
+/// Characters that are kept of such a text.
+const TEXT_CHARS_MAX: usize = 200;
+
+/// What one probe has observed.
+#[derive(Debug, Clone)]
+pub struct Fold {
+    every: Duration,
+    recovery: Option<Recovery>,
+    windows: [InWindow; 3],
+    /// How long attempts took that failed.
+    failing: Latency,
+    series: Series,
+    texts: BTreeMap<String, u64>,
+    last_failure: Option<Failure>,
+    last_began: Option<Duration>,
+    finder: Finder,
+    outages: Vec<Outage>,
+    /// Of those that are not in `outages`.
+    unlisted: Downtime,
+    unobserved: Duration,
+    detected: Since<Option<Duration>>,
+    recovering: Since<Recovering>,
+}
+
+/// What was observed in one window of the run.
+#[derive(Debug, Clone, Default)]
+pub struct InWindow {
+    /// How many attempts began in it, and succeeded.
+    pub share: Share,
+    /// How many failed, by kind.
+    pub failures: BTreeMap<FailureKind, u64>,
+    /// How long those took that succeeded.
+    pub latency: Latency,
+}
+
+/// How many attempts succeeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Share {
+    /// Attempts that have ended.
+    pub attempts: u64,
+    /// Those that succeeded.
+    pub successes: u64,
+}
+
+/// For how long a probe failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Downtime {
+    /// The sum of its outages.
+    pub total: Duration,
+    /// The truth is within this of `total`.
+    pub uncertainty: Duration,
+    /// How many there were.
+    pub outages: u64,
+    /// The longest of them.
+    pub longest: Duration,
+    /// The last one has not ended.
+    pub ongoing: bool,
+    /// Time in which no attempt was made that should have been: part of `uncertainty`.
+    pub unobserved: Duration,
+}
+
+/// What is looked for from a point in time on: looked for anew when that moves.
+#[derive(Debug, Clone, Copy, Default)]
+struct Since<T> {
+    from: Option<Duration>,
+    state: T,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Recovering {
+    well_since: Option<Duration>,
+    recovered: Option<Duration>,
+}
+
+impl Share {
+    /// Hundredths of a percent, rounded down; `None` without any attempt.
+    pub fn basis_points(self) -> Option<u32> {
+        let points = (self.successes * 10_000).checked_div(self.attempts)?;
+        Some(u32::try_from(points).unwrap_or(u32::MAX))
+    }
+
+    /// Whether it is within a bound; `None` without any attempt. Compared exactly, not rounded.
+    pub fn meets(self, tolerance: Tolerance) -> Option<bool> {
+        if self.attempts == 0 {
+            return None;
+        }
+        let bound = u64::from(tolerance.success_basis_points);
+        let (share, bound) = (self.successes * 10_000, bound * self.attempts);
+        Some(match tolerance.comparison {
+            Comparison::AtLeast => share >= bound,
+            Comparison::MoreThan => share > bound,
+            Comparison::AtMost => share <= bound,
+            Comparison::LessThan => share < bound,
+            Comparison::Equal => share == bound,
+        })
+    }
+}
+
+impl Downtime {
+    fn add(&mut self, outage: &Outage) {
+        self.total += outage.duration();
+        self.uncertainty += outage.uncertainty();
+        self.outages += 1;
+        self.longest = self.longest.max(outage.duration());
+        self.ongoing |= outage.ongoing;
+    }
+
+    /// Of outages that do not overlap.
+    pub fn of(outages: &[Outage]) -> Self {
+        let mut downtime = Self::default();
+        for outage in outages {
+            downtime.add(outage);
+        }
+        downtime
+    }
+}
+
+impl Fold {
+    /// Of a probe that has observed nothing yet.
+    pub fn new(probe: &Probe) -> Self {
+        Self {
+            every: probe.every,
+            recovery: probe.recovery,
+            windows: Default::default(),
+            failing: Latency::default(),
+            series: Series::default(),
+            texts: BTreeMap::new(),
+            last_failure: None,
+            last_began: None,
+            finder: Finder::default(),
+            outages: Vec::new(),
+            unlisted: Downtime::default(),
+            unobserved: Duration::ZERO,
+            detected: Since::default(),
+            recovering: Since::default(),
+        }
+    }
+
+    /// Takes in an attempt that began no earlier than all before it.
+    pub fn push(&mut self, sample: &Sample, times: &Times) {
+        if let Some(last) = self.last_began {
+            // Where outages are uncertain anyway, too: there may have been an end and a new beginning.
+            let gap = sample.began.saturating_sub(last);
+            if gap > self.every * 2 {
+                self.unobserved += gap.saturating_sub(self.every);
+            }
+        }
+        if let Some(window) = times.window(sample.began) {
+            self.windows[window.index()].push(sample);
+        }
+        self.series.record(sample.began, sample.is_good().then_some(sample.took));
+        if let Some(failure) = &sample.failure {
+            self.failing.record(sample.took);
+            self.count(failure);
+            self.last_failure = Some(failure.clone());
+        }
+        self.detect(sample, times.injected);
+        self.recover(sample, times.recover_from);
+        if let Some(outage) = self.finder.push(sample) {
+            self.list(outage);
+        }
+        self.last_began = Some(sample.began);
+    }
+
+    fn count(&mut self, failure: &Failure) {
+        let text: String = failure.text.chars().take(TEXT_CHARS_MAX).collect();
+        if self.texts.len() < TEXTS_MAX || self.texts.contains_key(&text) {
+            *self.texts.entry(text).or_default() += 1;
+        }
+    }
+
+    fn list(&mut self, outage: Outage) {
+        if self.outages.len() < OUTAGES_MAX {
+            self.outages.push(outage);
+        } else {
+            self.unlisted.add(&outage);
+        }
+    }
+
+    fn detect(&mut self, sample: &Sample, injected: Option<Duration>) {
+        if self.detected.from != injected {
+            self.detected = Since { from: injected, state: None };
+        }
+        if !sample.is_good() && injected.is_some_and(|injected| sample.began >= injected) {
+            self.detected.state.get_or_insert(sample.began);
+        }
+    }
+
+    fn recover(&mut self, sample: &Sample, from: Option<Duration>) {
+        self.recovering = self.recovering_from(from);
+        self.recovering.push(sample, self.recovery);
+    }
+
+    fn recovering_from(&self, from: Option<Duration>) -> Since<Recovering> {
+        if self.recovering.from == from {
+            self.recovering
+        } else {
+            Since { from, state: self.well_from(from) }
+        }
+    }
+
+    /// As [`Self::recovered`], after these attempts as well.
+    pub(super) fn recovered_with<'s>(
+        &self,
+        samples: impl Iterator<Item = &'s Sample>,
+        times: &Times,
+    ) -> Option<Duration> {
+        let mut recovering = self.recovering_from(times.recover_from);
+        samples.for_each(|sample| recovering.push(sample, self.recovery));
+        recovering.state.recovered
+    }
+
+    /// What was taken in already of the time from `from` on, where that is learnt late.
+    fn well_from(&self, from: Option<Duration>) -> Recovering {
+        let is_past = |from: &Duration| self.last_began.is_some_and(|last| last >= *from);
+        let well_since = from.filter(is_past).filter(|_| !self.finder.is_failing()).map(|from| {
+            let began = self.finder.well_since().or(self.outages.last().map(|last| last.ended));
+            began.map_or(from, |began| began.max(from))
+        });
+        Recovering { well_since, recovered: None }
+    }
+
+    /// What was observed in a window.
+    pub fn window(&self, window: Window) -> &InWindow {
+        &self.windows[window.index()]
+    }
+
+    /// What was observed from the first injection on.
+    pub fn since_injection(&self) -> Share {
+        let [_, during, after] = &self.windows;
+        Share {
+            attempts: during.share.attempts + after.share.attempts,
+            successes: during.share.successes + after.share.successes,
+        }
+    }
+
+    /// How long attempts took that failed.
+    pub fn failing(&self) -> &Latency {
+        &self.failing
+    }
+
+    /// What was observed, over time.
+    pub fn series(&self) -> &Series {
+        &self.series
+    }
+
+    /// Outages, in order; what has not ended ends at `until`. If there were very many, the first ones.
+    pub fn outages(&self, until: Duration) -> Vec<Outage> {
+        let last = self.finder.clone().finish(until);
+        self.outages.iter().copied().chain(last).collect()
+    }
+
+    /// For how long it failed in all; what has not ended ends at `until`.
+    pub fn downtime(&self, until: Duration) -> Downtime {
+        let mut downtime = self.unlisted;
+        for outage in self.outages(until) {
+            downtime.add(&outage);
+        }
+        // Nothing was looked at after the last attempt either.
+        let silent = self.last_began.map_or(Duration::ZERO, |last| until.saturating_sub(last));
+        let silent =
+            if silent > self.every * 2 && !downtime.ongoing { silent } else { Duration::ZERO };
+        downtime.unobserved = self.unobserved + silent;
+        downtime.uncertainty += downtime.unobserved;
+        downtime
+    }
+
+    /// Sums of outages that are not among [`Self::outages`].
+    pub fn unlisted(&self) -> Downtime {
+        self.unlisted
+    }
+
+    /// When the first attempt that failed began, from the first injection on.
+    pub fn detected(&self) -> Option<Duration> {
+        self.detected.state
+    }
+
+    /// When it was well again for good: the beginning of the first attempt from which on every attempt
+    /// succeeded for as long as is asked. `None` while that cannot be said, and where nothing is asked.
+    pub fn recovered(&self) -> Option<Duration> {
+        self.recovering.state.recovered
+    }
+
+    /// The commonest failure, where there was one.
+    pub fn commonest_failure(&self) -> Option<&str> {
+        let (text, _) = self.texts.iter().max_by_key(|(_, count)| **count)?;
+        Some(text)
+    }
+
+    /// The last failure.
+    pub fn last_failure(&self) -> Option<&Failure> {
+        self.last_failure.as_ref()
+    }
+}
+
+impl Since<Recovering> {
+    fn push(&mut self, sample: &Sample, recovery: Option<Recovery>) {
+        let (Some(from), Some(recovery)) = (self.from, recovery) else { return };
+        if sample.began < from || self.state.recovered.is_some() {
+            return;
+        }
+        if !sample.is_good() {
+            self.state.well_since = None;
+            return;
+        }
+        let since = *self.state.well_since.get_or_insert(sample.began);
+        if sample.began.saturating_sub(since) >= recovery.stable_for {
+            self.state.recovered = Some(since);
+        }
+    }
+}
+
+impl InWindow {
+    fn push(&mut self, sample: &Sample) {
+        self.share.attempts += 1;
+        match &sample.failure {
+            None => {
+                self.share.successes += 1;
+                self.latency.record(sample.took);
+            }
+            Some(failure) => *self.failures.entry(failure.kind).or_default() += 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::ProbeKind;
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn probe(stable_for: u64) -> Probe {
+        Probe {
+            name: "api".into(),
+            kind: ProbeKind::Tcp { address: "127.0.0.1:1".into() },
+            every: ms(10),
+            timeout: ms(1000),
+            steady: None,
+            during: None,
+            recovery: Some(Recovery { within: ms(1000), stable_for: ms(stable_for) }),
+        }
+    }
+
+    /// One attempt every 10 ms; a blank is none.
+    fn fold(outcomes: &str, stable_for: u64, times: &Times) -> Fold {
+        let mut fold = Fold::new(&probe(stable_for));
+        for (i, outcome) in (0_u64..).zip(outcomes.chars()).filter(|(_, c)| *c != ' ') {
+            let failure = (outcome == 'x').then(|| Failure::new(FailureKind::Refused, "refused"));
+            let sample = Sample { began: ms(i * 10), took: Duration::ZERO, failure, value: None };
+            fold.push(&sample, times);
+        }
+        fold
+    }
+
+    #[test]
+    fn downtime_is_the_sum_of_outages_and_time_without_attempts_is_not_known() {
+        let of = |outcomes: &str| {
+            let until = ms(u64::try_from(outcomes.len()).expect("few") * 10);
+            fold(outcomes, 0, &Times::default()).downtime(until)
+        };
+        assert_eq!(of("....."), Downtime::default());
+        let two = of("..x..x..");
+        assert_eq!((two.total, two.uncertainty, two.outages), (ms(20), ms(20), 2));
+        assert_eq!(two.longest, ms(10));
+        let open = of("..xx");
+        assert!(open.ongoing && open.total == ms(20));
+        let gap = of("..     ..");
+        assert_eq!((gap.total, gap.uncertainty), (ms(0), ms(50)), "who knows what was then");
+        assert_eq!(of("..xx   ..").total, ms(50), "a gap within an outage is counted");
+        assert!(of("..xx   ..").uncertainty >= ms(40), "and said to be uncertain");
+        assert_eq!(of("..     ").unobserved, ms(60), "nor what came after the last attempt");
+    }
+
+    #[test]
+    fn shares_are_compared_exactly() {
+        let times = Times { injected: Some(ms(0)), ..Times::default() };
+        let share = fold(".........x", 0, &times).window(Window::During).share;
+        assert_eq!(share.basis_points(), Some(9_000));
+        let bound =
+            |comparison, success_basis_points| Tolerance { comparison, success_basis_points };
+        assert_eq!(share.meets(bound(Comparison::AtLeast, 9_000)), Some(true));
+        assert_eq!(share.meets(bound(Comparison::MoreThan, 9_000)), Some(false));
+        assert_eq!(share.meets(bound(Comparison::LessThan, 9_001)), Some(true));
+        assert_eq!(Share::default().meets(bound(Comparison::AtLeast, 0)), None);
+    }
+
+    #[test]
+    fn recovery_begins_with_the_first_good_attempt_of_a_stable_time() {
+        let times = Times { recover_from: Some(ms(0)), ..Times::default() };
+        let at = |outcomes, stable| fold(outcomes, stable, &times).recovered();
+        assert_eq!(at("xx....", 30), Some(ms(20)));
+        assert_eq!(at("xx..x.....", 30), Some(ms(50)));
+        assert_eq!(at("xx...", 30), None);
+        assert_eq!(at("......", 0), Some(ms(0)));
+    }
+
+    #[test]
+    fn what_is_learnt_late_counts_from_when_it_was() {
+        let mut fold = fold("..xxx.....", 50, &Times::default());
+        let times =
+            Times { injected: Some(ms(15)), recover_from: Some(ms(30)), ..Times::default() };
+        let good = |began| Sample { began, took: Duration::ZERO, failure: None, value: None };
+        fold.push(&good(ms(100)), &times);
+        assert_eq!(fold.recovered(), Some(ms(50)), "it was well from then on already");
+    }
+
+    #[test]
+    fn what_is_kept_does_not_grow() {
+        let mut fold = Fold::new(&probe(1000));
+        let times = Times { injected: Some(ms(0)), ..Times::default() };
+        for i in 0..100_000_u64 {
+            let text = format!("refused {i}");
+            let failure = (i % 5 == 0).then(|| Failure::new(FailureKind::Refused, text));
+            fold.push(&Sample { began: ms(i * 10), took: ms(1), failure, value: None }, &times);
+        }
+        assert_eq!((fold.outages.len(), fold.texts.len()), (OUTAGES_MAX, TEXTS_MAX));
+        let downtime = fold.downtime(ms(1_000_000));
+        assert_eq!((downtime.outages, downtime.total), (20_000, ms(200_000)), "and sums are exact");
+    }
+}

@@ -1,0 +1,154 @@
+//! What a probe observed so far: its latest attempts, and what older ones came to.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use faultline_probe::Sample;
+use tokio::{sync::mpsc, time};
+
+use super::{CONCURRENT_MAX, Fold, Times};
+use crate::experiment::Probe;
+
+/// How long attempts are kept whole: until what they are measured between is known for sure.
+const KEPT: Duration = Duration::from_mins(2);
+
+/// What a probe observed so far. Every time is counted from the beginning of the run.
+#[derive(Debug, Clone)]
+pub struct Samples {
+    origin: Instant,
+    attempts: Arc<Mutex<Attempts>>,
+}
+
+#[derive(Debug)]
+struct Attempts {
+    /// Those that have ended, in the order in which they began.
+    recent: VecDeque<Sample>,
+    /// When those began that have not ended.
+    under_way: Vec<Duration>,
+    /// What came of those before.
+    fold: Fold,
+    /// Who is handed every attempt as it ends.
+    taps: Vec<mpsc::UnboundedSender<Sample>>,
+}
+
+impl Samples {
+    /// Nothing yet, in a run that began at `origin`.
+    pub fn new(probe: &Probe, origin: Instant) -> Self {
+        let attempts = Attempts {
+            recent: VecDeque::new(),
+            under_way: Vec::new(),
+            fold: Fold::new(probe),
+            taps: Vec::new(),
+        };
+        Self { origin, attempts: Arc::new(Mutex::new(attempts)) }
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    /// The attempts that have ended and began at this time or later, in the order in which they began.
+    /// Those of the last two minutes are there; older ones may not be any more.
+    pub fn since(&self, from: Duration) -> Vec<Sample> {
+        let attempts = self.lock();
+        let first = attempts.recent.partition_point(|sample| sample.began < from);
+        attempts.recent.range(first..).cloned().collect()
+    }
+
+    /// All measures, of the attempts before which there is none that has not ended.
+    pub fn measured(&self, times: &Times) -> Fold {
+        let attempts = self.lock();
+        let mut fold = attempts.fold.clone();
+        attempts.settled(times).for_each(|sample| fold.push(sample, times));
+        fold
+    }
+
+    /// When it was well again for good, as [`Fold::recovered`]; less work than all measures.
+    pub fn recovered(&self, times: &Times) -> Option<Duration> {
+        let attempts = self.lock();
+        attempts.fold.recovered_with(attempts.settled(times), times)
+    }
+
+    /// Gives up the attempts that are too old to be kept whole, and takes them into the measures.
+    pub fn settle_old(&self, times: &Times) {
+        let mut attempts = self.lock();
+        let oldest = self.now().saturating_sub(KEPT);
+        attempts.give_up(oldest, times);
+    }
+
+    /// Every attempt that began before this has ended.
+    pub fn settled_until(&self) -> Duration {
+        self.lock().settled_until().unwrap_or_else(|| self.now())
+    }
+
+    /// Waits until every attempt that began before `time` has ended. Attempts end by their timeout.
+    pub async fn settle(&self, time: Duration) {
+        while self.settled_until() < time {
+            time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Every attempt that ends from now on, as it ends. One that began before
+    /// [`Samples::settled_until`] has been handed over when that is asked.
+    pub fn tap(&self) -> mpsc::UnboundedReceiver<Sample> {
+        let (tap, attempts) = mpsc::unbounded_channel();
+        self.lock().taps.push(tap);
+        attempts
+    }
+
+    /// The latest attempt that has ended: the one that began last, since one that began before it
+    /// and waited for its timeout says nothing new.
+    pub fn latest(&self) -> Option<Sample> {
+        self.lock().recent.back().cloned()
+    }
+
+    pub(super) fn begin(&self, began: Duration) {
+        self.lock().under_way.push(began);
+    }
+
+    pub(super) fn end(&self, sample: Sample) {
+        self.lock().end(sample);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Attempts> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Attempts {
+    /// The latest attempts, up to the first that has not ended.
+    fn settled(&self, times: &Times) -> impl Iterator<Item = &Sample> {
+        let until = self.settled_until().into_iter().chain(times.ended).min();
+        let counts = move |sample: &&Sample| until.is_none_or(|until| sample.began < until);
+        self.recent.iter().take_while(counts)
+    }
+
+    fn settled_until(&self) -> Option<Duration> {
+        self.under_way.iter().min().copied()
+    }
+
+    fn end(&mut self, sample: Sample) {
+        if let Some(at) = self.under_way.iter().position(|began| *began == sample.began) {
+            self.under_way.swap_remove(at);
+        }
+        self.taps.retain(|tap| tap.send(sample.clone()).is_ok());
+        // Nearly always at the end: one that waited for its timeout goes before those that did not.
+        let place = self.recent.partition_point(|other| other.began <= sample.began);
+        self.recent.insert(place, sample);
+    }
+
+    fn give_up(&mut self, oldest: Duration, times: &Times) {
+        let oldest = self.settled_until().map_or(oldest, |settled| settled.min(oldest));
+        while self.recent.front().is_some_and(|sample| sample.began < oldest) {
+            if let Some(sample) = self.recent.pop_front() {
+                self.fold.push(&sample, times);
+            }
+        }
+        if self.recent.capacity() > self.recent.len() * 4 + CONCURRENT_MAX {
+            self.recent.shrink_to_fit();
+        }
+    }
+}

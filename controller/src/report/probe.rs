@@ -1,0 +1,201 @@
+//! What probes observed, as it is written into reports. Times are milliseconds; points in time are
+//! counted from the beginning of the run.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Serialize;
+
+use super::millis;
+use crate::probe::{Bucket, Downtime, InWindow, Latency, Outage, Quantile, Series};
+
+/// What a probe observed.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProbeReport {
+    /// Its name.
+    pub name: String,
+    /// From attempt to attempt.
+    pub every_ms: f64,
+    /// Before anything was injected: in the look at the steady state.
+    pub steady: WindowReport,
+    /// From the first injection to the end of the method; where the last step is over at once, to the
+    /// end of the run.
+    pub during: WindowReport,
+    /// From the end of the method on.
+    pub after: WindowReport,
+    /// Over the whole run.
+    pub downtime: DowntimeReport,
+    /// Its outages, in order. If there were very many, the first ones.
+    pub outages: Vec<OutageReport>,
+    /// How long attempts took that failed.
+    pub failing_latency: Option<LatencyReport>,
+    /// From the first injection to the first failing attempt.
+    pub time_to_detect_ms: Option<f64>,
+    /// From the proof of the revert (of a fault that is over at once: from the injection) to the first
+    /// attempt that succeeded for good. `null` where nothing failed, or nothing was asked.
+    pub time_to_recover_ms: Option<f64>,
+    /// The same, and the time it had to stay well.
+    pub time_to_stable_ms: Option<f64>,
+    /// The commonest failure, where there was one.
+    pub commonest_failure: Option<String>,
+    /// All of it over time.
+    pub series: SeriesReport,
+}
+
+/// What was observed in a window of the run.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WindowReport {
+    /// Attempts that began in it.
+    pub attempts: u64,
+    /// Those that succeeded.
+    pub successes: u64,
+    /// Those that failed, by kind.
+    pub failures: BTreeMap<&'static str, u64>,
+    /// How long those took that succeeded; `null` without any.
+    pub latency: Option<LatencyReport>,
+    /// Whether all that is within what was asked; `null` where nothing was.
+    pub within: Option<bool>,
+}
+
+/// How long attempts took. Quantiles are right to a thousandth.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LatencyReport {
+    /// The shortest.
+    pub min_ms: f64,
+    /// Half of them took no longer.
+    pub p50_ms: f64,
+    /// 90 % of them.
+    pub p90_ms: f64,
+    /// 95 % of them.
+    pub p95_ms: f64,
+    /// 99 % of them.
+    pub p99_ms: f64,
+    /// 99.9 % of them.
+    pub p999_ms: f64,
+    /// The longest.
+    pub max_ms: f64,
+}
+
+/// For how long a probe failed, or any of several.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DowntimeReport {
+    /// The sum.
+    pub total_ms: f64,
+    /// The truth is within this of the sum.
+    pub uncertainty_ms: f64,
+    /// In how many pieces.
+    pub outages: u64,
+    /// The longest of them.
+    pub longest_ms: f64,
+    /// The last one had not ended when the run did.
+    pub ongoing: bool,
+    /// Time in which no attempt was made that should have been: part of the uncertainty.
+    pub unobserved_ms: f64,
+}
+
+/// One outage.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OutageReport {
+    /// When its first failing attempt began.
+    pub began_ms: f64,
+    /// When it ended, as far as can be said.
+    pub ended_ms: f64,
+    /// The truth is within this of the time between them.
+    pub uncertainty_ms: f64,
+    /// It had not ended when the run did.
+    pub ongoing: bool,
+}
+
+/// What a probe observed over time, in buckets of one width from the beginning of the run. Every list
+/// has one item for each bucket.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SeriesReport {
+    /// How wide a bucket is.
+    pub width_ms: f64,
+    /// Attempts that began in it.
+    pub attempts: Vec<u32>,
+    /// Those that failed.
+    pub failures: Vec<u32>,
+    /// The shortest time that one took which succeeded; `null` without any.
+    pub latency_min_ms: Vec<Option<f64>>,
+    /// About what half of them did not exceed: to a quarter of it.
+    pub latency_middle_ms: Vec<Option<f64>>,
+    /// The longest.
+    pub latency_max_ms: Vec<Option<f64>>,
+}
+
+impl WindowReport {
+    /// What was observed in a window, and how it was judged.
+    pub fn new(window: &InWindow, within: Option<bool>) -> Self {
+        let failures = window.failures.iter().map(|(kind, count)| (kind.name(), *count));
+        Self {
+            attempts: window.share.attempts,
+            successes: window.share.successes,
+            failures: failures.collect(),
+            latency: LatencyReport::new(&window.latency),
+            within,
+        }
+    }
+}
+
+impl LatencyReport {
+    /// Of some attempts; `None` without any.
+    pub fn new(latency: &Latency) -> Option<Self> {
+        let at = |quantile| latency.at(quantile).map(millis);
+        Some(Self {
+            min_ms: millis(latency.min()?),
+            p50_ms: at(Quantile::P50)?,
+            p90_ms: at(Quantile::P90)?,
+            p95_ms: at(Quantile::P95)?,
+            p99_ms: at(Quantile::P99)?,
+            p999_ms: at(Quantile::P999)?,
+            max_ms: at(Quantile::Max)?,
+        })
+    }
+}
+
+impl From<Downtime> for DowntimeReport {
+    fn from(downtime: Downtime) -> Self {
+        Self {
+            total_ms: millis(downtime.total),
+            uncertainty_ms: millis(downtime.uncertainty),
+            outages: downtime.outages,
+            longest_ms: millis(downtime.longest),
+            ongoing: downtime.ongoing,
+            unobserved_ms: millis(downtime.unobserved),
+        }
+    }
+}
+
+impl From<&Outage> for OutageReport {
+    fn from(outage: &Outage) -> Self {
+        Self {
+            began_ms: millis(outage.began),
+            ended_ms: millis(outage.began + outage.duration()),
+            uncertainty_ms: millis(outage.uncertainty()),
+            ongoing: outage.ongoing,
+        }
+    }
+}
+
+impl From<&Series> for SeriesReport {
+    fn from(series: &Series) -> Self {
+        let buckets = series.buckets();
+        let latency = |pick: fn((Duration, Duration, Duration)) -> Duration| {
+            buckets.iter().map(|b: &Bucket| b.latency().map(pick).map(millis)).collect()
+        };
+        Self {
+            width_ms: millis(series.width()),
+            attempts: buckets.iter().map(|bucket| bucket.attempts).collect(),
+            failures: buckets.iter().map(|bucket| bucket.failures).collect(),
+            latency_min_ms: latency(|(min, _, _)| min),
+            latency_middle_ms: latency(|(_, middle, _)| middle),
+            latency_max_ms: latency(|(_, _, max)| max),
+        }
+    }
+}
