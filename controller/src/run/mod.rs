@@ -19,6 +19,7 @@ mod inject;
 mod interrupt;
 mod judge;
 mod measured;
+mod method;
 mod observe;
 mod renew;
 mod revert;
@@ -34,7 +35,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use faultline_proto::{id::RunId, units};
+use faultline_proto::id::RunId;
 
 use self::{
     connect::{connect, connect_for},
@@ -61,8 +62,8 @@ enum Ended {
     Refused(Vec<String>),
     /// A node was halted meanwhile: what was ended by that. Whoever halts wants nothing more to happen.
     Halted(Vec<String>),
-    /// A stop condition was broken: which, and where it is written.
-    Stopped(String),
+    /// Things became too bad to go on: the rules that say so, and where they are written.
+    Stopped(Vec<String>),
     /// Somebody said so.
     Interrupted,
 }
@@ -241,21 +242,15 @@ impl Run<'_> {
                 selection.chosen.iter().map(|i| pods[*i].target().to_string()).collect();
             self.console.say("target", &format!("{name}: {}", names.join(", ")));
         }
-        let fleet = connect_for(self.experiment, place, &plan).await.map_err(Ended::Refused)?;
+        let ends = self.ends.clone();
+        let connecting = connect_for(self.experiment, place, &plan);
+        let fleet = ends.unless(connecting).await?.map_err(Ended::Refused)?;
         self.fleet = Arc::new(fleet);
-        self.preflight(&plan).await?;
+        ends.unless(self.preflight(&plan)).await??;
         self.start_probes(place, &plan, &pods)?;
         self.steady_state().await?;
         self.following = Some(Following::new(Follower::new(self.experiment, &plan, &pods), place));
-        for (index, step) in plan.steps.iter().enumerate() {
-            match step {
-                PlannedStep::Wait(duration) => {
-                    self.console.say("wait", &units::duration(*duration).to_string());
-                    self.wait(*duration, "waiting").await?;
-                }
-                PlannedStep::Inject(_) => self.inject_step(index).await?,
-            }
-        }
+        self.method().await?;
         self.times.method_end = Some(self.now());
         self.recovery().await
     }
