@@ -8,6 +8,7 @@ mod hostile;
 mod inventory;
 mod killed;
 mod quickstart;
+mod report;
 mod shutdown;
 mod stop;
 mod stuck;

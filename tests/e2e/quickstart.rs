@@ -32,7 +32,7 @@ fn the_quickstart_holds_and_says_how_long_the_outage_was() {
     let start = ended.text.find('{').expect("JSON");
     let report: Value = serde_json::from_str(&ended.text[start..]).expect("nothing but JSON");
     assert_eq!(report["verdict"], "held");
-    assert_eq!(report["schemaVersion"], 1);
+    assert_eq!(report["schemaVersion"], 2);
     assert!(report["residue"].as_array().expect("a list").is_empty());
     let injection = &report["injections"][0];
     assert_eq!(injection["kind"], "partition");
@@ -65,7 +65,6 @@ fn every_example_runs() {
         "memory-pressure.yaml",
         "follow.yaml",
         "stop-conditions.yaml",
-        "flapping.yaml",
     ] {
         let alone = alone();
         let file = project_file("examples").join(example).display().to_string();

@@ -5,7 +5,6 @@ mod fleet;
 mod follow;
 mod house;
 mod limits;
-mod method;
 mod metrics;
 mod ops;
 mod stop;

@@ -27,6 +27,12 @@ impl Exit {
         if self.severity() >= other.severity() { self } else { other }
     }
 
+    /// The ending that a report names by its code; as bad as it gets where there is no such one.
+    pub fn of_code(code: u8) -> Self {
+        let all = [Self::Held, Self::Deviated, Self::Invalid, Self::Refused, Self::Interrupted];
+        all.into_iter().find(|exit| *exit as u8 == code).unwrap_or(Self::Residue)
+    }
+
     fn severity(self) -> u8 {
         match self {
             Self::Held => 0,

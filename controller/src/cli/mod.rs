@@ -11,6 +11,8 @@ mod inject;
 mod keep;
 mod place;
 pub mod print;
+mod record;
+mod report;
 mod request;
 mod run;
 mod validate;
@@ -51,6 +53,16 @@ Examples:
   faultline resume
   faultline resume --acknowledge 1f0c8a52b7d94e63";
 
+const REPORT_HELP: &str = "\
+Examples:
+  faultline report reports/quickstart-1f0c8a52b7d94e63
+  faultline report reports --latest
+  faultline report reports/quickstart-1f0c8a52b7d94e63 --rebuild
+
+Several runs are listed. The exit code is that of the run that is shown. A run whose controller was killed
+has no verdict: what was known is shown, and the exit code is 4 if a fault was not proven to be reverted,
+1 if all were, and 3 if there was none.";
+
 /// Break a system on purpose, precisely, and prove what happened.
 #[derive(Debug, Parser)]
 #[command(name = "faultline", version, after_help = AFTER_HELP, max_term_width = 100)]
@@ -78,7 +90,9 @@ JSON is the report of the run, or a list of reports where several experiments ar
         files: Vec<PathBuf>,
         #[command(flatten)]
         place: PlaceArgs,
-        /// Write the report of each run into this directory, as EXPERIMENT-RUN.json
+        /// Write the journal and the report of each run into EXPERIMENT-RUN in this directory
+        ///
+        /// These are journal.jsonl, while it runs, and run.json at its end.
         #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
         report_dir: Option<PathBuf>,
     },
@@ -148,6 +162,19 @@ JSON is the report of the run, or a list of reports where several experiments ar
         #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(SANDBOX_NODES_MAX)))]
         nodes: Option<u32>,
     },
+    /// Show an earlier run again, from its journal alone
+    #[command(after_help = REPORT_HELP)]
+    Report {
+        /// A run's directory or its journal.jsonl, or the directory that reports were written to
+        #[arg(value_name = "DIR", value_hint = ValueHint::AnyPath)]
+        path: PathBuf,
+        /// Of several runs, show the one that began last
+        #[arg(long)]
+        latest: bool,
+        /// Write the files beside the journal anew from it
+        #[arg(long)]
+        rebuild: bool,
+    },
     /// Print a completion script for a shell
     #[command(after_help = "Example:
   faultline completions bash > /etc/bash_completion.d/faultline")]
@@ -214,6 +241,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     let output = cli.output;
     let result = match cli.command {
         Command::Validate { files } => return validate::main(&files, output),
+        Command::Report { path, latest, rebuild } => {
+            return report::main(&report::ReportRequest { path, latest, rebuild, output });
+        }
         Command::Completions { shell } => return completions::main(shell, Cli::command()),
         Command::Run { files, place, report_dir } => place_and_files("run", place, &files, output)?
             .map(|(place, experiments)| {

@@ -11,6 +11,7 @@ use super::{
     Exit, Output, PlanRequest, RunRequest,
     enter::{Entry, build, inside, take_down},
     print,
+    record::Record,
 };
 use crate::{
     diagnostics,
@@ -18,7 +19,7 @@ use crate::{
     place::Place,
     plan::Plan,
     report::{Console, PlanReport, Report, Verdict},
-    run::{self, Interrupt},
+    run::{self, Interrupt, Recorder},
     sandbox::{Entered, Sandbox},
 };
 
@@ -61,36 +62,26 @@ async fn run_one(
     interrupt: &Interrupt,
     report_dir: Option<&Path>,
 ) -> (Report, Entry) {
-    let (report, entry) = match entry {
+    match entry {
         Entry::Inventory(inventory) => {
-            let (report, place) =
-                run_in(loaded, Place::Inventory(inventory), console, interrupt).await;
-            let Place::Inventory(inventory) = place else { unreachable!("it was made of one") };
+            let place = Place::Inventory(inventory);
+            let (report, place) = run_in(loaded, place, console, interrupt, report_dir).await;
+            let Some(Place::Inventory(inventory)) = place else {
+                unreachable!("it was made of one")
+            };
             (report, Entry::Inventory(inventory))
         }
         Entry::Sandbox { entered, nodes } => {
             let report = match sandbox_for(loaded, nodes, &entered, console).await {
                 Ok(sandbox) => {
                     let place = Place::Sandbox(sandbox);
-                    let (mut report, place) = run_in(loaded, place, console, interrupt).await;
-                    let left = leave(place, console).await;
-                    report.add_residue(left);
-                    report
+                    run_in(loaded, place, console, interrupt, report_dir).await.0
                 }
-                Err(error) => run::refused(&loaded.experiment, "a sandbox", format!("{error:#}")),
+                Err(error) => not_begun(loaded, format!("{error:#}"), console, report_dir),
             };
             (report, Entry::Sandbox { entered, nodes })
         }
-    };
-    console.report(&report);
-    if let Some(dir) = report_dir {
-        match report.write(dir) {
-            Ok(file) => console.say("report", &file.display().to_string()),
-            // What the run came to has been said, and is the more important thing to return.
-            Err(error) => print::error(&format!("no report in {}: {error}", dir.display())),
-        }
     }
-    (report, entry)
 }
 
 async fn run_in(
@@ -98,11 +89,46 @@ async fn run_in(
     place: Place,
     console: &Console,
     interrupt: &Interrupt,
-) -> (Report, Place) {
+    report_dir: Option<&Path>,
+) -> (Report, Option<Place>) {
     show_nobody(loaded, &place, console);
     let place = Arc::new(place);
-    let report = run::run(&loaded.experiment, &place, console, interrupt).await;
-    (report, reclaim(place).await)
+    let record = Record::begin(loaded, report_dir);
+    let mut report = match &record {
+        Ok(Record { recorder, .. }) => {
+            run::run_recorded(&loaded.experiment, &place, console, interrupt, recorder).await
+        }
+        Err(error) => {
+            let recorder = Recorder::nowhere();
+            let reason = format!("the report has nowhere to go: {error}");
+            run::refused(&loaded.experiment, &place.describe(), reason, &recorder)
+        }
+    };
+    let (left, place) = leave(reclaim(place).await, console).await;
+    report.add_residue(left.clone());
+    console.report(&report);
+    if let Ok(record) = record {
+        record.finish(&report, &left, console);
+    }
+    (report, place)
+}
+
+/// What a run came to whose place could not be made.
+fn not_begun(
+    loaded: &Loaded,
+    reason: String,
+    console: &Console,
+    report_dir: Option<&Path>,
+) -> Report {
+    let record = Record::begin(loaded, report_dir);
+    let recorder = record.as_ref().map_or_else(|_| Recorder::nowhere(), |r| r.recorder.clone());
+    let report = run::refused(&loaded.experiment, "a sandbox", reason, &recorder);
+    console.report(&report);
+    match record {
+        Ok(record) => record.finish(&report, &[], console),
+        Err(error) => print::error(&format!("no report is written: {error}")),
+    }
+    report
 }
 
 /// The place again, once the last attempt of a probe has let go of it.
@@ -127,11 +153,11 @@ async fn sandbox_for(
     build(entered, &spec, console).await
 }
 
-/// Takes a sandbox down. Returns what is left of it.
-async fn leave(place: Place, console: &Console) -> Vec<String> {
+/// Takes a sandbox down. Returns what is left of it; or the place, if it is one that stays.
+async fn leave(place: Place, console: &Console) -> (Vec<String>, Option<Place>) {
     match place {
-        Place::Sandbox(sandbox) => take_down(sandbox, console).await,
-        Place::Inventory(_) => Vec::new(),
+        Place::Sandbox(sandbox) => (take_down(sandbox, console).await, None),
+        Place::Inventory(_) => (Vec::new(), Some(place)),
     }
 }
 
@@ -194,7 +220,7 @@ async fn plan_one(
         Entry::Sandbox { entered, nodes } => {
             let place = Place::Sandbox(sandbox_for(loaded, nodes, &entered, console).await?);
             let report = plan_in(loaded, &place, console, interrupt).await;
-            let left = leave(place, console).await;
+            let (left, _) = leave(place, console).await;
             (report, Entry::Sandbox { entered, nodes }, left)
         }
     })
@@ -229,7 +255,7 @@ impl From<Verdict> for Exit {
     fn from(verdict: Verdict) -> Self {
         match verdict {
             Verdict::Held => Self::Held,
-            Verdict::Deviated => Self::Deviated,
+            Verdict::Deviated | Verdict::Unfinished => Self::Deviated,
             Verdict::Refused => Self::Refused,
             Verdict::Residue => Self::Residue,
             Verdict::Interrupted => Self::Interrupted,

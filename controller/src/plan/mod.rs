@@ -3,7 +3,6 @@
 
 mod change;
 mod follow;
-mod rounds;
 mod select;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,11 +18,10 @@ use thiserror::Error;
 
 pub use change::Change;
 pub use follow::Follower;
-pub use rounds::Rounds;
 pub use select::{Selection, select};
 
 use crate::{
-    experiment::{Experiment, Inject, Leaf},
+    experiment::{Experiment, Inject, Step},
     place::Pod,
 };
 
@@ -73,7 +71,7 @@ impl PlanError {
 /// What is done to whom, in order.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// One for each step of the method; of what is repeated, each step once.
+    /// One for each step of the method that injects.
     pub steps: Vec<PlannedStep>,
     /// The pods that each target name was found to be.
     pub targets: BTreeMap<String, Selection>,
@@ -84,8 +82,8 @@ pub struct Plan {
 pub enum PlannedStep {
     /// Faults that begin at one instant.
     Inject(Vec<PlannedFault>),
-    /// Nothing is done for some time.
-    Rest,
+    /// Nothing is done for so long.
+    Wait(std::time::Duration),
 }
 
 /// A fault of a step, on every target it comes to.
@@ -131,10 +129,13 @@ impl Plan {
         }
         let groups = groups(&targets, pods);
         let mut steps = Vec::with_capacity(experiment.method.len());
-        for leaf in experiment.leaves() {
-            steps.push(match leaf {
-                Leaf::Rest => PlannedStep::Rest,
-                Leaf::Inject(injects) => {
+        for step in &experiment.method {
+            steps.push(match step {
+                Step::Wait(duration) => PlannedStep::Wait(*duration),
+                Step::Inject(inject) => {
+                    PlannedStep::Inject(vec![plan_fault(inject, &groups, pods)?])
+                }
+                Step::Parallel(injects) => {
                     let faults = injects.iter().map(|inject| plan_fault(inject, &groups, pods));
                     PlannedStep::Inject(faults.collect::<Result<_, _>>()?)
                 }
@@ -151,7 +152,7 @@ impl Plan {
             .iter()
             .flat_map(|step| match step {
                 PlannedStep::Inject(faults) => faults.as_slice(),
-                PlannedStep::Rest => &[],
+                PlannedStep::Wait(_) => &[],
             })
             .flat_map(|fault| &fault.injections)
     }

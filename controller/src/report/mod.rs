@@ -2,34 +2,36 @@
 //!
 //! Every time is a number of milliseconds, measured on a monotonic clock.
 
+mod archive;
 mod console;
+mod environment;
+pub mod journal;
 mod plan;
 mod probe;
 mod stop;
 mod text;
+mod utc;
 
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use faultline_proto::fault::Counted;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+pub use archive::RunFiles;
 pub use console::{Console, Output, counted, time};
+pub use environment::{AgentReport, Environment};
 pub use plan::PlanReport;
 pub use probe::{
     DowntimeReport, LatencyReport, OutageReport, ProbeReport, SeriesReport, WindowReport,
 };
 pub use stop::StopReport;
+pub use utc::utc;
 
 /// The version of this schema: raised by a change that a reader must know of.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// One run.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// [`SCHEMA_VERSION`].
@@ -38,6 +40,8 @@ pub struct Report {
     pub experiment: String,
     /// `metadata.labels` of the experiment.
     pub labels: BTreeMap<String, String>,
+    /// The file it was read from.
+    pub file: String,
     /// What should have stayed true.
     pub hypothesis: Option<String>,
     /// Of this run.
@@ -68,6 +72,10 @@ pub struct Report {
     pub stopped: Option<StopReport>,
     /// What is left of this run in a kernel, or could not be proven not to be. Empty: clean.
     pub residue: Vec<String>,
+    /// What the controller ran on.
+    pub environment: Environment,
+    /// The agents that it was connected to.
+    pub agents: Vec<AgentReport>,
     /// The exit code of the command.
     pub exit_code: u8,
 }
@@ -81,22 +89,10 @@ impl Report {
             self.exit_code = self.verdict.exit_code();
         }
     }
-
-    /// Writes `<experiment>-<run id>.json` into a directory, which is made if it is not there.
-    /// Returns the file.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn write(&self, dir: &Path) -> io::Result<PathBuf> {
-        fs::create_dir_all(dir)?;
-        let file = dir.join(format!("{}-{}.json", self.experiment, self.run_id));
-        fs::write(&file, serde_json::to_vec_pretty(self)?)?;
-        Ok(file)
-    }
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Verdict {
     /// The hypothesis held, and the system recovered.
@@ -109,14 +105,29 @@ pub enum Verdict {
     Residue,
     /// Somebody interrupted it, and everything was reverted.
     Interrupted,
+    /// Its journal ends before it did. What was known then is reported; `exitCode` is that of a run that
+    /// came to this.
+    Unfinished,
 }
 
 impl Verdict {
+    /// Its name, as reports write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Deviated => "deviated",
+            Self::Refused => "refused",
+            Self::Residue => "residue",
+            Self::Interrupted => "interrupted",
+            Self::Unfinished => "unfinished",
+        }
+    }
+
     /// The exit code of the command that ran it.
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Held => 0,
-            Self::Deviated => 1,
+            Self::Deviated | Self::Unfinished => 1,
             Self::Refused => 3,
             Self::Residue => 4,
             Self::Interrupted => 130,
@@ -125,7 +136,7 @@ impl Verdict {
 }
 
 /// A fault on one target.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InjectionReport {
     /// Its id.
@@ -152,6 +163,10 @@ pub struct InjectionReport {
     pub effect: String,
     /// What was observed of the effect.
     pub evidence: String,
+    /// When it was injected, since the run began.
+    pub injected_at_ms: Option<f64>,
+    /// When it was proven that nothing is left, since the run began.
+    pub reverted_at_ms: Option<f64>,
     /// From the order to inject to the proof of the effect.
     pub time_to_effect_ms: Option<f64>,
     /// From the injection to the proof that nothing is left.
@@ -175,7 +190,7 @@ pub struct InjectionReport {
 }
 
 /// A target that came while a step was in effect.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FollowReport {
     /// Whose place it took.

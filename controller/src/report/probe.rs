@@ -3,13 +3,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::millis;
 use crate::probe::{Bucket, Downtime, InWindow, Latency, Outage, Quantile, Series};
 
 /// What a probe observed.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProbeReport {
     /// Its name.
@@ -43,7 +43,7 @@ pub struct ProbeReport {
 }
 
 /// What was observed in a window of the run.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WindowReport {
     /// Attempts that began in it.
@@ -51,7 +51,7 @@ pub struct WindowReport {
     /// Those that succeeded.
     pub successes: u64,
     /// Those that failed, by kind.
-    pub failures: BTreeMap<&'static str, u64>,
+    pub failures: BTreeMap<String, u64>,
     /// How long those took that succeeded; `null` without any.
     pub latency: Option<LatencyReport>,
     /// Whether all that is within what was asked; `null` where nothing was.
@@ -59,7 +59,7 @@ pub struct WindowReport {
 }
 
 /// How long attempts took. Quantiles are right to a thousandth.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LatencyReport {
     /// The shortest.
@@ -79,7 +79,7 @@ pub struct LatencyReport {
 }
 
 /// For how long a probe failed, or any of several.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DowntimeReport {
     /// The sum.
@@ -97,7 +97,7 @@ pub struct DowntimeReport {
 }
 
 /// One outage.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OutageReport {
     /// When its first failing attempt began.
@@ -112,7 +112,7 @@ pub struct OutageReport {
 
 /// What a probe observed over time, in buckets of one width from the beginning of the run. Every list
 /// has one item for each bucket.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SeriesReport {
     /// How wide a bucket is.
@@ -132,7 +132,7 @@ pub struct SeriesReport {
 impl WindowReport {
     /// What was observed in a window, and how it was judged.
     pub fn new(window: &InWindow, within: Option<bool>) -> Self {
-        let failures = window.failures.iter().map(|(kind, count)| (kind.name(), *count));
+        let failures = window.failures.iter().map(|(kind, count)| (kind.name().to_owned(), *count));
         Self {
             attempts: window.share.attempts,
             successes: window.share.successes,

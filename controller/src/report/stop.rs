@@ -1,11 +1,11 @@
 //! How a run was ended by a stop condition.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::time;
 
 /// A run that was ended by what a probe saw.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StopReport {
     /// Which condition was broken, and where it is written.

@@ -138,6 +138,7 @@ fn verdict(out: &mut String, report: &Report) {
         }
         Verdict::Residue => (colour(AnsiColor::Red), "RESIDUE, a revert is not proven"),
         Verdict::Interrupted => (colour(AnsiColor::Yellow), "INTERRUPTED, everything is reverted"),
+        Verdict::Unfinished => (colour(AnsiColor::Red), "UNFINISHED, there is no verdict"),
     };
     line(out, &format!("  {style}{word}{style:#}  {}", report.experiment));
     if let Some(hypothesis) = &report.hypothesis {

@@ -26,6 +26,7 @@ use super::{
 use crate::{
     place::{Place, Seen},
     plan::{Change, Follower, PlannedFault, PlannedInjection},
+    report::journal::Event,
 };
 
 /// Between two looks at the pods that there are.
@@ -268,6 +269,7 @@ impl Run<'_> {
             let wire = wire_one(&self.fleet, self.experiment.lease, id, now.left, planned);
             let item = following.coming(now, &wire.fault_id, planned);
             lock(step.tracked).insert(item.id.clone(), item.clone());
+            self.record_coming(&item, &wire);
             step.renewer.cover(&item.node);
             let asked = tasks::Asked {
                 fleet: Arc::clone(&self.fleet),
@@ -333,6 +335,8 @@ impl Run<'_> {
     /// Something that went otherwise than planned, and does not end the run.
     pub(super) fn deviate(&mut self, phase: &str, text: String) {
         self.console.warn(phase, &text);
+        let (phase, said) = (phase.to_owned(), text.clone());
+        self.recorder.tell(Event::Deviation { phase, text: said });
         self.deviations.push(text);
     }
 }

@@ -27,6 +27,7 @@ use super::{
 use crate::{
     agents::{ByNode, Fleet},
     plan::{PlannedFault, PlannedInjection},
+    report::journal::{Event, Phase},
 };
 
 /// From Prepare to Commit, at most: what a deadline is later than the planned end.
@@ -78,6 +79,7 @@ fn each(faults: &[PlannedFault]) -> impl Iterator<Item = (&PlannedFault, &Planne
 impl Run<'_> {
     /// Does the step that has this place in the method.
     pub(super) async fn inject_step(&mut self, index: usize) -> Result<(), Ended> {
+        self.phase(Phase::Inject, Some(index));
         let faults = self.step_now(index).map_err(|e| Ended::Refused(vec![e]))?;
         let faults = faults.as_slice();
         let injections = wire(&self.fleet, self.experiment.lease, faults)
@@ -89,14 +91,20 @@ impl Run<'_> {
             prepared.into_iter().map(|item| (item.fault_id, item.plan)).collect();
         let tracked: Shared = Arc::new(Mutex::new(track(faults, &injections, &plans)));
         self.mark_followed(&tracked, faults);
+        self.record_prepared(&tracked, &injections);
         for item in lock(&tracked).values() {
             self.console.say("inject", &format!("{}: {}", item.target, item.plan));
         }
         self.ends.check()?;
-        let mut renewer = Renewer::start(&self.fleet, self.experiment.lease, &tracked);
+        let mut renewer =
+            Renewer::start(&self.fleet, self.experiment.lease, &tracked, self.recorder);
         self.start_watch();
         let outcome = self.commit_and_hold(index, faults, &tracked, &mut renewer).await;
         self.say_stopped(&outcome);
+        if let Err(ended) = &outcome {
+            self.record_end(ended);
+        }
+        self.phase(Phase::Revert, None);
         self.end_following(index, &tracked);
         // Whatever happened: what is still there is taken back.
         let ids: BTreeSet<String> = lock(&tracked).keys().cloned().collect();
@@ -122,10 +130,13 @@ impl Run<'_> {
             item.ordered = Some(ordered);
         }
         self.times.ends_with_instant = lock(tracked).values().all(|t| t.hold == Hold::Instant);
+        self.record_ordered(tracked);
         let (fleet, ends) = (Arc::clone(&self.fleet), self.ends.clone());
         let ids = ids_by_node(tracked, |_| true);
         let answers = ends.unless(fleet.commit(&ids)).await?;
         let errors = take_in(tracked, answers);
+        self.record_committed(tracked);
+        self.phase(Phase::Hold, None);
         if !errors.is_empty() {
             return Err(Ended::Refused(one_lines(&errors)));
         }
@@ -210,6 +221,7 @@ impl Run<'_> {
                         .map_or(String::new(), |d| format!(" after {}", crate::report::time(d)));
                     self.console
                         .say("effect", &format!("{}: proven{after}: {evidence}", item.target));
+                    self.record_proven(item, evidence);
                 }
                 failed => {
                     let why = match failed {
@@ -224,6 +236,8 @@ impl Run<'_> {
                         _ if why.is_empty() => continue,
                         _ => format!("the {kind} of {target} failed: {why}"),
                     };
+                    let why = text.clone();
+                    self.recorder.tell(Event::NoEffect { fault: item.id.clone(), why });
                     if !is_later {
                         missing.push(text);
                     } else if !has_lost_target(item) {

@@ -47,9 +47,8 @@ impl Run<'_> {
             None => Verdict::Deviated,
         };
         match ended {
-            Some(Ended::Refused(why) | Ended::Halted(why) | Ended::Stopped(why)) => {
-                drop(reasons.splice(0..0, why));
-            }
+            Some(Ended::Refused(why) | Ended::Halted(why)) => drop(reasons.splice(0..0, why)),
+            Some(Ended::Stopped(why)) => reasons.insert(0, why),
             Some(Ended::Interrupted) | None => {}
         }
         let probes = measured.iter().map(|(probe, fold)| report(probe, fold, &times)).collect();
@@ -72,7 +71,8 @@ fn recovered(fold: &Fold, times: &Times) -> Option<Duration> {
     Some(fold.recovered()?.saturating_sub(times.recover_from?))
 }
 
-fn report(probe: &Probe, fold: &Fold, times: &Times) -> ProbeReport {
+/// What is reported of a probe.
+pub fn report(probe: &Probe, fold: &Fold, times: &Times) -> ProbeReport {
     let until = times.ended.unwrap_or_default();
     let [before, during, after] = Window::ALL.map(|window| fold.window(window));
     let within = |tolerance: Option<Tolerance>, share: probe::Share| {
@@ -101,7 +101,7 @@ fn report(probe: &Probe, fold: &Fold, times: &Times) -> ProbeReport {
 }
 
 /// For how long any of several probes failed.
-fn over_all(measured: &[(&Probe, Fold)], until: Duration) -> Downtime {
+pub fn over_all(measured: &[(&Probe, Fold)], until: Duration) -> Downtime {
     let all = measured.iter().flat_map(|(_, fold)| fold.outages(until)).collect();
     let mut downtime = Downtime::of(&probe::union(all));
     for (_, fold) in measured {

@@ -37,6 +37,8 @@ impl Run<'_> {
                 .map_or("unknown".into(), |s| name(format!("{s:?}"))),
             effect: proof(item).map_or("unknown".into(), |p| name(format!("{p:?}"))),
             evidence: status.effect.clone().unwrap_or_default().evidence,
+            injected_at_ms: committed.map(|at| millis(self.run_time(at))),
+            reverted_at_ms: reverted.map(|at| millis(self.run_time(at))),
             time_to_effect_ms: self.time_to_effect(item).map(millis),
             lasted_ms: lasted.filter(|_| item.hold == Hold::Lasts).map(millis),
             time_to_revert_ms: self.time_to_revert(item).map(millis),
@@ -110,7 +112,7 @@ impl Run<'_> {
     }
 
     /// A time of a node's clock, here; `None` for 0, which means that it has not come.
-    fn here(&self, node: &str, boottime_ns: u64) -> Option<Instant> {
+    pub(super) fn here(&self, node: &str, boottime_ns: u64) -> Option<Instant> {
         let clock = self.fleet.get(node)?.clock();
         (boottime_ns > 0).then(|| clock.to_here(BootTime::from_nanos(boottime_ns)))
     }

@@ -19,8 +19,8 @@ mod inject;
 mod interrupt;
 mod judge;
 mod measured;
-mod method;
 mod observe;
+mod record;
 mod renew;
 mod revert;
 mod tasks;
@@ -32,19 +32,22 @@ mod watch;
 use std::{
     collections::BTreeMap,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
-use faultline_proto::id::RunId;
+use faultline_proto::{id::RunId, units};
 
 use self::{
     connect::{connect, connect_for},
     ends::Ends,
     follow::Following,
     judge::Judged,
+    record::Taps,
     watch::{Watch, Watched},
 };
 pub use interrupt::Interrupt;
+pub use judge::{over_all, report as probe_report};
+pub use record::Recorder;
 
 use crate::{
     agents::{AgentError, Fleet},
@@ -52,7 +55,11 @@ use crate::{
     place::{Place, Pod},
     plan::{Follower, Plan, PlanError, PlannedStep},
     probe::{self, CurrentPod, Running, Times},
-    report::{Console, InjectionReport, Report, SCHEMA_VERSION, Verdict, millis},
+    report::{
+        Console, Environment, InjectionReport, Report, SCHEMA_VERSION, Verdict,
+        journal::{Event, Phase},
+        millis,
+    },
 };
 
 /// Why a run ended before its method did.
@@ -62,8 +69,8 @@ enum Ended {
     Refused(Vec<String>),
     /// A node was halted meanwhile: what was ended by that. Whoever halts wants nothing more to happen.
     Halted(Vec<String>),
-    /// Things became too bad to go on: the rules that say so, and where they are written.
-    Stopped(Vec<String>),
+    /// A stop condition was broken: which, and where it is written.
+    Stopped(String),
     /// Somebody said so.
     Interrupted,
 }
@@ -72,6 +79,7 @@ enum Ended {
 struct Run<'a> {
     experiment: &'a Experiment,
     console: &'a Console,
+    recorder: &'a Recorder,
     /// What ends the run before its method does.
     ends: Ends,
     id: RunId,
@@ -79,6 +87,9 @@ struct Run<'a> {
     origin: Instant,
     fleet: Arc<Fleet>,
     probes: Vec<Running>,
+    taps: Taps,
+    /// The step of the method that is under way.
+    step: Option<usize>,
     /// The stop conditions, until the watch takes them.
     watched: Vec<Watched>,
     watch: Option<Watch>,
@@ -98,18 +109,30 @@ struct Run<'a> {
     /// Who would have been followed, and which limit was in the way.
     not_followed: Vec<String>,
     times: Times,
+    /// Why it ended before its method did is in the record.
+    end_recorded: bool,
 }
 
-/// Runs an experiment, from the first look to the verdict.
+/// Runs an experiment, from the first look to the verdict. Nothing of it is kept.
 pub async fn run(
     experiment: &Experiment,
     place: &Arc<Place>,
     console: &Console,
     interrupt: &Interrupt,
 ) -> Report {
-    let origin = Instant::now();
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let run_id = RunId::random().unwrap_or(RunId::from_bits(unix));
+    run_recorded(experiment, place, console, interrupt, &Recorder::nowhere()).await
+}
+
+/// As [`run`], and tells a recorder what happens.
+pub async fn run_recorded(
+    experiment: &Experiment,
+    place: &Arc<Place>,
+    console: &Console,
+    interrupt: &Interrupt,
+    recorder: &Recorder,
+) -> Report {
+    let (origin, run_id) = (recorder.origin(), recorder.run_id());
+    recorder.begin(experiment, &place.describe());
     console.say("run", &format!("{} ({run_id}) in {}", experiment.name, place.describe()));
     if let Some(hypothesis) = &experiment.hypothesis {
         console.say("expect", hypothesis);
@@ -117,11 +140,14 @@ pub async fn run(
     let mut run = Run {
         experiment,
         console,
+        recorder,
         ends: Ends::new(interrupt),
         id: run_id,
         origin,
         fleet: Arc::default(),
         probes: Vec::new(),
+        taps: Taps::default(),
+        step: None,
         watched: Vec::new(),
         watch: None,
         stop_took: None,
@@ -134,23 +160,20 @@ pub async fn run(
         following: None,
         not_followed: Vec::new(),
         times: Times::default(),
+        end_recorded: false,
     };
     let ended = run.phases(place).await.err();
     drop(run.watch.take());
     console.quiet();
+    if let Some(ended) = &ended {
+        run.record_end(ended);
+    }
     // Whatever happened: nothing of this run is to stay, and the kernels are asked.
     run.make_sure().await;
     run.settle_probes().await;
+    run.phase(Phase::Judge, None);
     let Judged { verdict, reasons, probes, downtime } = run.judge(ended);
-    Report {
-        schema_version: SCHEMA_VERSION,
-        experiment: experiment.name.clone(),
-        labels: experiment.labels.clone(),
-        hypothesis: experiment.hypothesis.clone(),
-        run_id: run_id.to_string(),
-        seed: experiment.seed,
-        place: place.describe(),
-        started_unix_seconds: unix,
+    let report = Report {
         duration_ms: millis(origin.elapsed()),
         verdict,
         reasons,
@@ -161,26 +184,46 @@ pub async fn run(
         stopped: run.stop_report(),
         downtime,
         residue: std::mem::take(&mut run.residue),
+        agents: run.agent_reports(),
         exit_code: verdict.exit_code(),
-    }
+        ..nothing_done(experiment, place.describe(), recorder)
+    };
+    drop(std::mem::take(&mut run.probes));
+    std::mem::take(&mut run.taps).finish().await;
+    recorder.tell(Event::Verdict(Box::new(report.clone())));
+    report
 }
 
 /// The report of an experiment that could not be begun.
-pub fn refused(experiment: &Experiment, place: &str, reason: String) -> Report {
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+pub fn refused(
+    experiment: &Experiment,
+    place: &str,
+    reason: String,
+    recorder: &Recorder,
+) -> Report {
+    recorder.begin(experiment, place);
+    let mut report = nothing_done(experiment, place.into(), recorder);
+    report.reasons.push(reason);
+    recorder.tell(Event::Verdict(Box::new(report.clone())));
+    report
+}
+
+/// The report of a run in which nothing has been done.
+fn nothing_done(experiment: &Experiment, place: String, recorder: &Recorder) -> Report {
     let verdict = Verdict::Refused;
     Report {
         schema_version: SCHEMA_VERSION,
         experiment: experiment.name.clone(),
         labels: experiment.labels.clone(),
+        file: experiment.file.clone(),
         hypothesis: experiment.hypothesis.clone(),
-        run_id: RunId::random().unwrap_or(RunId::from_bits(unix)).to_string(),
+        run_id: recorder.run_id().to_string(),
         seed: experiment.seed,
-        place: place.into(),
-        started_unix_seconds: unix,
+        place,
+        started_unix_seconds: recorder.started().as_secs(),
         duration_ms: 0.0,
         verdict,
-        reasons: vec![reason],
+        reasons: Vec::new(),
         injections: Vec::new(),
         not_followed: Vec::new(),
         commit_skew_ms: None,
@@ -188,6 +231,8 @@ pub fn refused(experiment: &Experiment, place: &str, reason: String) -> Report {
         stopped: None,
         downtime: None,
         residue: Vec::new(),
+        environment: Environment::here(),
+        agents: Vec::new(),
         exit_code: verdict.exit_code(),
     }
 }
@@ -233,6 +278,7 @@ impl Run<'_> {
     }
 
     async fn phases(&mut self, place: &Arc<Place>) -> Result<(), Ended> {
+        self.phase(Phase::Preflight, None);
         let pods = place.pods();
         self.note_apps(&pods);
         let plan = Plan::new(self.experiment, &pods)
@@ -241,16 +287,25 @@ impl Run<'_> {
             let names: Vec<String> =
                 selection.chosen.iter().map(|i| pods[*i].target().to_string()).collect();
             self.console.say("target", &format!("{name}: {}", names.join(", ")));
+            self.recorder.tell(Event::Target { name: name.clone(), chosen: names });
         }
-        let ends = self.ends.clone();
-        let connecting = connect_for(self.experiment, place, &plan);
-        let fleet = ends.unless(connecting).await?.map_err(Ended::Refused)?;
+        let fleet = connect_for(self.experiment, place, &plan).await.map_err(Ended::Refused)?;
         self.fleet = Arc::new(fleet);
-        ends.unless(self.preflight(&plan)).await??;
+        self.record_agents();
+        self.preflight(&plan).await?;
         self.start_probes(place, &plan, &pods)?;
         self.steady_state().await?;
         self.following = Some(Following::new(Follower::new(self.experiment, &plan, &pods), place));
-        self.method().await?;
+        for (index, step) in plan.steps.iter().enumerate() {
+            match step {
+                PlannedStep::Wait(duration) => {
+                    self.phase(Phase::Wait, Some(index));
+                    self.console.say("wait", &units::duration(*duration).to_string());
+                    self.wait(*duration, "waiting").await?;
+                }
+                PlannedStep::Inject(_) => self.inject_step(index).await?,
+            }
+        }
         self.times.method_end = Some(self.now());
         self.recovery().await
     }
@@ -298,6 +353,7 @@ impl Run<'_> {
                 .map_err(|why| Ended::Refused(vec![format!("probe `{}`: {why}", probe.name)]))?;
             let running = Running::start(probe.clone(), target, self.origin);
             self.watched.extend(watch::conditions_on(&running, self.experiment, self.origin));
+            self.taps.add(self.recorder, &running);
             self.probes.push(running);
         }
         Ok(())

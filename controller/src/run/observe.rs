@@ -11,8 +11,8 @@ use tokio::time;
 
 use super::{Ended, Run, judge};
 use crate::{
-    probe::{Fold, Times, Window},
-    report::counted,
+    probe::Window,
+    report::{counted, journal::Phase},
 };
 
 /// The shortest look at the steady state.
@@ -39,34 +39,17 @@ impl Run<'_> {
         }
         let slowest = self.experiment.probes.iter().map(|p| p.every).max().unwrap_or_default();
         let window = (slowest * STEADY_ATTEMPTS).clamp(STEADY_MIN, STEADY_MAX);
+        self.phase(Phase::Steady, None);
         let from = self.now();
         self.times.steady_from = Some(from);
         self.wait(window, "looking at the steady state").await?;
         let to = self.now();
         self.times.steady_to = Some(to);
-        let unsteady = self.unsteady(from, to).await?;
-        if !unsteady.is_empty() {
-            return Err(Ended::Refused(unsteady));
-        }
-        let probes = counted(self.probes.len(), "probe");
-        self.console.say("steady", &format!("{probes} for {}", units::duration(window)));
-        Ok(())
-    }
-
-    /// The steady tolerances that did not hold in a time that has passed, each in a sentence.
-    pub(super) async fn unsteady(
-        &self,
-        from: Duration,
-        to: Duration,
-    ) -> Result<Vec<String>, Ended> {
-        let (steady_from, steady_to) = (Some(from), Some(to));
-        let times = Times { steady_from, steady_to, ..Times::default() };
         let mut unsteady = Vec::new();
         for running in &self.probes {
             self.ends.unless(running.samples.settle(to)).await?;
             let Some(tolerance) = running.probe.steady else { continue };
-            let mut measured = Fold::new(&running.probe);
-            running.samples.since(from).iter().for_each(|sample| measured.push(sample, &times));
+            let measured = running.samples.measured(&self.times);
             let share = measured.window(Window::Before).share;
             if share.meets(tolerance) != Some(true) {
                 let failure = measured.last_failure();
@@ -80,12 +63,18 @@ impl Run<'_> {
                 ));
             }
         }
-        Ok(unsteady)
+        if !unsteady.is_empty() {
+            return Err(Ended::Refused(unsteady));
+        }
+        let probes = counted(self.probes.len(), "probe");
+        self.console.say("steady", &format!("{probes} for {}", units::duration(window)));
+        Ok(())
     }
 
     /// Waits until every probe that has to is well again for as long as it must be, or time is up.
     pub(super) async fn recovery(&mut self) -> Result<(), Ended> {
         let Some(from) = self.times.recover_from else { return Ok(()) };
+        self.phase(Phase::Recovery, None);
         let waits = self.probes.iter().filter_map(|running| {
             let recovery = running.probe.recovery?;
             Some((running.samples.clone(), from + recovery.within + recovery.stable_for))
@@ -126,6 +115,9 @@ impl Run<'_> {
             }
             self.look_around();
             self.probes.iter().for_each(|running| running.samples.settle_old(&self.times));
+            if let Some(why) = self.recorder.complaint() {
+                self.console.warn("journal", &format!("the record of this run ends here: {why}"));
+            }
             let doing_left = doing.end.saturating_duration_since(Instant::now()).as_secs_f64();
             let probes = self.probe_line();
             self.console.live(format!("{}: {doing_left:.1} s left{probes}", doing.what));

@@ -9,8 +9,12 @@ use std::{
 use faultline_proto::limits::RENEWALS_PER_LEASE;
 use tokio::{task::JoinSet, time};
 
-use super::tracked::{Shared, Tracked, ids_by_node, lock, take_in};
-use crate::agents::Fleet;
+use super::{
+    one_line,
+    record::Recorder,
+    tracked::{Shared, Tracked, ids_by_node, lock, take_in},
+};
+use crate::{agents::Fleet, report::journal::Event};
 
 /// The tasks that renew leases from the moment of the commit, one for each node: an agent that does
 /// not answer costs nobody else a lease. They stop when this is dropped.
@@ -18,16 +22,23 @@ pub(super) struct Renewer {
     fleet: Arc<Fleet>,
     every: Duration,
     tracked: Shared,
+    recorder: Recorder,
     nodes: BTreeSet<String>,
     tasks: JoinSet<()>,
 }
 
 impl Renewer {
-    pub(super) fn start(fleet: &Arc<Fleet>, lease: Duration, tracked: &Shared) -> Self {
+    pub(super) fn start(
+        fleet: &Arc<Fleet>,
+        lease: Duration,
+        tracked: &Shared,
+        recorder: &Recorder,
+    ) -> Self {
         let mut renewer = Self {
             fleet: Arc::clone(fleet),
             every: lease / RENEWALS_PER_LEASE,
             tracked: Arc::clone(tracked),
+            recorder: recorder.clone(),
             nodes: BTreeSet::new(),
             tasks: JoinSet::new(),
         };
@@ -44,25 +55,32 @@ impl Renewer {
             return;
         }
         let (fleet, tracked) = (Arc::clone(&self.fleet), Arc::clone(&self.tracked));
-        let (node, every) = (node.to_owned(), self.every);
+        let (node, every, recorder) = (node.to_owned(), self.every, self.recorder.clone());
         self.tasks.spawn(async move {
             let mut ticks = time::interval_at(time::Instant::now() + every, every);
             ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
-                renew(&fleet, &node, every, &tracked).await;
+                renew(&fleet, &node, every, &tracked, &recorder).await;
             }
         });
     }
 }
 
 /// One renewal. It may take as long as the next one is away, so that two of them may be lost.
-async fn renew(fleet: &Fleet, node: &str, every: Duration, tracked: &Shared) {
+async fn renew(fleet: &Fleet, node: &str, every: Duration, tracked: &Shared, recorder: &Recorder) {
     // One that is only being prepared has no lease yet.
     let held = |t: &Tracked| t.node == node && t.ordered.is_some() && t.revert_asked.is_none();
     let Some(ids) = ids_by_node(tracked, held).remove(node) else { return };
     // One that does not answer is noticed by what becomes of its leases.
-    let Ok(statuses) = fleet.renew(node, ids.clone(), every).await else { return };
+    let statuses = match fleet.renew(node, ids.clone(), every).await {
+        Ok(statuses) => statuses,
+        Err(error) => {
+            let (node, why) = (node.to_owned(), one_line(&error));
+            recorder.tell(Event::RenewalFailed { node, why });
+            return;
+        }
+    };
     let lost = ids.iter().any(|id| !statuses.iter().any(|status| status.fault_id == *id));
     take_in(tracked, BTreeMap::from([(node.to_owned(), Ok(statuses))]));
     // What an agent that answers does not hold any more has ended; ask how.

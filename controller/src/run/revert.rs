@@ -13,7 +13,10 @@ use super::{
     one_line,
     tracked::{Shared, Tracked, ids_by_node, lock, take_in},
 };
-use crate::agents::{ANSWER_MAX, AgentError};
+use crate::{
+    agents::{ANSWER_MAX, AgentError},
+    report::journal::Event,
+};
 
 /// How long after the end of its leases a node that cannot be reached is asked again.
 const REACH_AFTER_LEASE_MAX: Duration = Duration::from_secs(10);
@@ -28,8 +31,15 @@ impl Run<'_> {
         until: Option<Instant>,
     ) {
         let now = Instant::now();
+        let mut faults = Vec::new();
         for item in lock(tracked).values_mut().filter(|t| ids.contains(&t.id)) {
+            if item.revert_asked.is_none() {
+                faults.push(item.id.clone());
+            }
             item.revert_asked.get_or_insert(now);
+        }
+        if !faults.is_empty() {
+            self.recorder.tell(Event::RevertAsked { faults });
         }
         let wanted = |t: &Tracked| ids.contains(&t.id) && !is_reverted(t);
         let mut latest = now + REACH_AFTER_LEASE_MAX;
@@ -75,6 +85,7 @@ impl Run<'_> {
                     took.map_or(String::new(), |d| format!(" in {}", crate::report::time(d)));
                 self.console
                     .say("revert", &format!("{}: proven{took}, nothing is left", item.target));
+                self.record_reverted(item);
             }
         }
         for text in otherwise {
@@ -112,10 +123,10 @@ impl Run<'_> {
                 } else {
                     left
                 };
-                self.residue
-                    .push(format!("{} of {} on {}: {left}", item.kind, item.target, item.node));
+                self.left(format!("{} of {} on {}: {left}", item.kind, item.target, item.node));
             }
             let report = self.report_of(&item);
+            self.recorder.tell(Event::Injection(Box::new(report.clone())));
             self.injections.push(report);
         }
     }
@@ -134,14 +145,14 @@ impl Run<'_> {
                             .iter()
                             .any(|known| known.contains(&status.residue.join("; ")))
                         {
-                            self.residue.push(text);
+                            self.left(text);
                         }
                     }
                 }
                 Err(e)
                     if self.injections.iter().any(|i| i.node == node && i.state != "reverted") =>
                 {
-                    self.residue.push(one_line(&e));
+                    self.left(one_line(&e));
                 }
                 // It has proven that nothing is left, and need not say so twice.
                 Err(e) => self.console.warn("revert", &one_line(&e)),

@@ -17,7 +17,10 @@ use super::{
     one_line,
     tracked::{Shared, Tracked, is_about, lock, take_in},
 };
-use crate::agents::{ANSWER_MAX, AgentError, Fleet};
+use crate::{
+    agents::{ANSWER_MAX, AgentError, Fleet},
+    report::journal::Event,
+};
 
 /// An answer, or that there will be none.
 pub(super) enum Done {
@@ -164,9 +167,16 @@ impl Run<'_> {
                 Done::Injected { id, key, result } => {
                     if let (Ok(()), Some(item)) = (&result, lock(tracked).get(&id)) {
                         self.console.say("inject", &format!("{}: {}", item.target, item.plan));
+                        self.record_committed_one(item);
                     }
                     if result.as_ref().is_err_and(|failure| failure.nothing_done) {
                         lock(tracked).remove(&id);
+                        let reason = Some("it was never injected".into());
+                        self.recorder.tell(Event::Reverted {
+                            fault: id,
+                            reverted_ms: None,
+                            reason,
+                        });
                     }
                     self.attempted(&key, result);
                 }
@@ -176,6 +186,7 @@ impl Run<'_> {
                         item.amended += 1;
                         let text = format!("{}: changed with its targets, proven", item.target);
                         self.console.say("amend", &text);
+                        self.recorder.tell(Event::Amended { fault: id.clone() });
                     }
                     self.attempted(&id, result);
                 }
@@ -186,6 +197,7 @@ impl Run<'_> {
                         item.told.revert = true;
                         let text = format!("{}: let go, proven, nothing is left", item.target);
                         self.console.say("revert", &text);
+                        self.record_reverted(item);
                     }
                 }
             }

@@ -1,0 +1,289 @@
+//! A run whose journal has no verdict: its controller was killed or crashed, or its machine went down.
+//! What is said of it is what was known then, and until when at the latest its faults can have lasted.
+
+use std::time::Duration;
+
+use super::{ALIVE_EVERY, Begun, Event, Journal, Phase, Prepared, observed};
+use crate::report::{AgentReport, InjectionReport, Report, SCHEMA_VERSION, Verdict, time, utc};
+
+/// A fault, as far as the journal goes.
+struct Known {
+    prepared: Prepared,
+    ordered_ms: Option<f64>,
+    injected_ms: Option<f64>,
+    proven: Option<(String, Option<f64>)>,
+    no_effect: Option<String>,
+    changes: u32,
+    revert_asked: bool,
+    reverted: Option<(Option<f64>, Option<String>)>,
+    /// All that was known of it in the end.
+    whole: Option<InjectionReport>,
+}
+
+impl Known {
+    fn new(prepared: &Prepared) -> Self {
+        Self {
+            prepared: prepared.clone(),
+            ordered_ms: None,
+            injected_ms: None,
+            proven: None,
+            no_effect: None,
+            changes: 0,
+            revert_asked: false,
+            reverted: None,
+            whole: None,
+        }
+    }
+
+    /// Whether it may have been in a kernel, and nothing says that it is not any more. That it was ordered
+    /// may have happened after the last line.
+    fn may_last(&self) -> bool {
+        let is_reverted = self.whole.as_ref().map_or(self.reverted.is_some(), |whole| {
+            whole.state == "reverted" && whole.residue.is_empty()
+        });
+        !is_reverted
+    }
+
+    fn report(&self) -> InjectionReport {
+        if let Some(whole) = &self.whole {
+            return whole.clone();
+        }
+        let Prepared { fault, kind, node, target, plan, .. } = self.prepared.clone();
+        let (namespace, pod) = target.split_once('/').unwrap_or(("", &target));
+        let pod = pod.split('[').next().unwrap_or(pod);
+        let state = match (&self.reverted, self.ordered_ms) {
+            (Some(_), _) => "reverted",
+            (None, Some(_)) => "unknown",
+            (None, None) => "prepared",
+        };
+        let (evidence, time_to_effect_ms) = self.proven.clone().unwrap_or_default();
+        let effect = match (&self.proven, &self.no_effect) {
+            (Some(_), _) => "proven",
+            (None, Some(_)) => "failed",
+            (None, None) => "pending",
+        };
+        let (reverted_at_ms, revert_reason) = self.reverted.clone().unwrap_or_default();
+        let lasted_ms = self.injected_ms.zip(reverted_at_ms).map(|(from, to)| (to - from).max(0.0));
+        InjectionReport {
+            fault_id: fault,
+            kind,
+            node,
+            namespace: namespace.into(),
+            pod: pod.into(),
+            app: None,
+            counted: None,
+            target: target.clone(),
+            plan,
+            state: state.into(),
+            effect: effect.into(),
+            evidence,
+            injected_at_ms: self.injected_ms,
+            reverted_at_ms,
+            time_to_effect_ms,
+            lasted_ms,
+            time_to_revert_ms: None,
+            revert_reason,
+            follow: None,
+            changes: self.changes,
+            let_go: None,
+            residue: Vec::new(),
+            changed_by_others: Vec::new(),
+            failure: self.no_effect.clone(),
+        }
+    }
+}
+
+/// What was known.
+#[derive(Default)]
+struct State {
+    faults: Vec<Known>,
+    agents: Vec<AgentReport>,
+    phase: Option<(Phase, Option<usize>)>,
+    /// What was prepared when that began.
+    faults_before: usize,
+    reasons: Vec<String>,
+    residue: Vec<String>,
+}
+
+impl State {
+    fn of(journal: &Journal) -> Self {
+        let mut state = Self::default();
+        journal.lines.iter().for_each(|line| state.take(&line.event, line.at_ms));
+        state
+    }
+
+    fn take(&mut self, event: &Event, at_ms: f64) {
+        match event {
+            Event::Agent(agent) => self.agents.push(agent.clone()),
+            Event::Phase { phase, step } => {
+                self.phase = Some((*phase, *step));
+                self.faults_before = self.faults.len();
+            }
+            Event::Prepared(prepared) => self.faults.push(Known::new(prepared)),
+            Event::Ordered { faults } => {
+                self.each(faults, |known| known.ordered_ms = Some(at_ms));
+            }
+            Event::Committed { fault, injected_ms } => {
+                self.one(fault, |known| known.injected_ms = Some(*injected_ms));
+            }
+            Event::Proven { fault, evidence, time_to_effect_ms } => {
+                let proven = (evidence.clone(), *time_to_effect_ms);
+                self.one(fault, |known| known.proven = Some(proven));
+            }
+            Event::NoEffect { fault, why } => {
+                self.one(fault, |known| known.no_effect = Some(why.clone()));
+            }
+            Event::Amended { fault } => self.one(fault, |known| known.changes += 1),
+            Event::RevertAsked { faults } => self.each(faults, |known| known.revert_asked = true),
+            Event::Reverted { fault, reverted_ms, reason } => {
+                let reverted = (*reverted_ms, reason.clone());
+                self.one(fault, |known| known.reverted = Some(reverted));
+            }
+            Event::Injection(report) => {
+                self.one(&report.fault_id, |known| known.whole = Some(report.as_ref().clone()));
+            }
+            Event::Deviation { text, .. } => self.reasons.push(text.clone()),
+            Event::Stopped { reasons } => self.reasons.extend(reasons.iter().cloned()),
+            Event::Residue { text } => self.residue.push(text.clone()),
+            Event::Begun(_)
+            | Event::Target { .. }
+            | Event::RenewalFailed { .. }
+            | Event::Sample(_)
+            | Event::Alive
+            | Event::Lost { .. }
+            | Event::Verdict(_)
+            | Event::Ended { .. } => {}
+        }
+    }
+
+    fn one(&mut self, fault: &str, change: impl FnOnce(&mut Known)) {
+        if let Some(known) = self.faults.iter_mut().find(|known| known.prepared.fault == fault) {
+            change(known);
+        }
+    }
+
+    fn each(&mut self, faults: &[String], change: impl Fn(&mut Known)) {
+        for fault in faults {
+            self.one(fault, &change);
+        }
+    }
+
+    /// Whether agents had been asked to prepare, and what came of it is not known.
+    fn is_preparing(&self) -> bool {
+        let is_inject = self.phase.is_some_and(|(phase, _)| phase == Phase::Inject);
+        is_inject && self.faults.len() == self.faults_before
+    }
+
+    /// What was being done: `while step 1 was in effect`.
+    fn doing(&self) -> String {
+        let Some((phase, step)) = self.phase else { return "before anything was done".into() };
+        let step = step.map_or("a step".to_owned(), |step| format!("step {step}"));
+        match phase {
+            Phase::Preflight => "while the agents were asked, before anything was done".into(),
+            Phase::Steady => "in the look at the steady state, before anything was done".into(),
+            Phase::Wait => format!("in the wait of {step}"),
+            Phase::Inject => format!("while {step} was injected"),
+            Phase::Hold => format!("while {step} was in effect"),
+            Phase::Revert => format!("while {step} was reverted"),
+            Phase::Recovery => "while the system was to recover".into(),
+            Phase::Judge => "before it was judged".into(),
+        }
+    }
+}
+
+/// What was known of a run that has no end.
+pub(super) fn report(journal: &Journal) -> Report {
+    let state = State::of(journal);
+    let begun = &journal.begun;
+    let last_ms = journal.lines.last().map_or(0.0, |line| line.at_ms);
+    let wall = |at_ms: f64| {
+        let first = journal.lines.first();
+        let origin = first.map_or(0.0, |line| millis_of(line.wall_unix_ms) - line.at_ms);
+        utc(from_ms(origin + at_ms))
+    };
+    let mut reasons = vec![format!(
+        "the journal ends {} after the run began ({}), {}: its controller was killed or crashed, or its \
+         machine went down",
+        time(from_ms(last_ms)),
+        wall(last_ms),
+        state.doing()
+    )];
+    let lasting: Vec<&Known> = state.faults.iter().filter(|known| known.may_last()).collect();
+    reasons.extend(lasting.iter().map(|known| may_last(known, begun, last_ms, &wall)));
+    if state.is_preparing() {
+        reasons.push(
+            "agents had been asked to prepare, and what came of it is not known: `faultline ps` shows what \
+             there is now"
+                .into(),
+        );
+    }
+    reasons.extend(state.reasons.iter().cloned());
+    let was_ordered = state.faults.iter().any(|known| known.ordered_ms.is_some());
+    let is_clean = lasting.is_empty() && state.residue.is_empty() && !state.is_preparing();
+    // As a run that came to this would have ended: what may be left comes first, then that nothing was
+    // observed to the end.
+    let like = match (is_clean, was_ordered) {
+        (false, _) => Verdict::Residue,
+        (true, true) => Verdict::Deviated,
+        (true, false) => Verdict::Refused,
+    };
+    let experiment = observed::experiment(begun);
+    let (probes, downtime) =
+        experiment.as_ref().map(|e| observed::probes(journal, e)).unwrap_or_default();
+    Report {
+        schema_version: SCHEMA_VERSION,
+        experiment: begun.experiment.clone(),
+        file: begun.file.clone(),
+        labels: experiment.map(|e| e.labels.clone()).unwrap_or_default(),
+        hypothesis: begun.hypothesis.clone(),
+        run_id: begun.run_id.clone(),
+        seed: begun.seed,
+        place: begun.place.clone(),
+        started_unix_seconds: begun.started_unix_seconds,
+        duration_ms: last_ms,
+        verdict: Verdict::Unfinished,
+        reasons,
+        injections: state.faults.iter().map(Known::report).collect(),
+        not_followed: Vec::new(),
+        commit_skew_ms: None,
+        probes,
+        downtime,
+        stopped: None,
+        residue: state.residue,
+        environment: begun.environment.clone(),
+        agents: state.agents,
+        exit_code: like.exit_code(),
+    }
+}
+
+/// Until when at the latest a fault was in effect of which nothing says that it was reverted.
+fn may_last(known: &Known, begun: &Begun, last_ms: f64, wall: &impl Fn(f64) -> String) -> String {
+    let Prepared { kind, target, node, deadline_ms, .. } = &known.prepared;
+    let since = known.injected_ms.map_or_else(
+        || "was prepared, and may have been injected".to_owned(),
+        |at| format!("was in effect from {} on", time(from_ms(at))),
+    );
+    let asked = if known.revert_asked { " Its revert had been asked for." } else { "" };
+    let alive_ms = last_ms + millis_of(ALIVE_EVERY.as_millis());
+    let lease_end_ms = alive_ms + begun.lease_ms;
+    let (end_ms, what) = if lease_end_ms < *deadline_ms {
+        (lease_end_ms, "its lease ended then")
+    } else {
+        (*deadline_ms, "its deadline came then")
+    };
+    format!(
+        "the {kind} of {target} on {node} {since}, and nothing says that it was reverted.{asked} It had ended \
+         by {} after the run began at the latest ({}): {what}. `faultline ps` shows what there is now",
+        time(from_ms(end_ms)),
+        wall(end_ms)
+    )
+}
+
+fn from_ms(ms: f64) -> Duration {
+    Duration::try_from_secs_f64(ms / 1e3).unwrap_or_default()
+}
+
+#[allow(clippy::cast_precision_loss, reason = "milliseconds are far below 2^52")]
+fn millis_of(ms: impl TryInto<u64>) -> f64 {
+    ms.try_into().unwrap_or(u64::MAX) as f64
+}

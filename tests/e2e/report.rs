@@ -1,0 +1,186 @@
+//! What is kept of a run, and what `faultline report` makes of it: also when the controller was killed in
+//! the middle. The journal is read here by itself, as lines of JSON.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use faultline_tests::{
+    observer::can_run,
+    program::{Ended, Running},
+};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use super::alone;
+
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// One echo service that is cut off for a moment, and a probe of it that may fail meanwhile.
+fn experiment(dir: &tempfile::TempDir) -> String {
+    let text = "apiVersion: faultline.dev/v1alpha1
+kind: Experiment
+metadata: { name: kept }
+spec:
+  hypothesis: It comes back.
+  seed: 7
+  lease: 2s
+  targets: { lost: { names: [echo] } }
+  probes:
+    - name: echo
+      tcp: { address: echo.default:7000 }
+      every: 20ms
+      timeout: 200ms
+      steady: { success: \">= 90%\" }
+      recovery: { within: 10s, stableFor: 200ms }
+  method:
+    - partition: { between: [lost, everything] }
+      for: 1s
+  sandbox:
+    nodes: 1
+    pods:
+      - { name: echo, workload: echo }
+";
+    let path = dir.path().join("kept.yaml");
+    fs::write(&path, text).expect("written");
+    path.display().to_string()
+}
+
+/// The one run that was recorded.
+fn recorded(reports: &Path) -> PathBuf {
+    let mut runs = fs::read_dir(reports).expect("a directory").flatten();
+    let run = runs.next().expect("a run").path();
+    assert!(runs.next().is_none(), "one run");
+    run
+}
+
+fn events(run: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(run.join("journal.jsonl")).expect("a journal");
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+fn count(events: &[Value], name: &str) -> usize {
+    events.iter().filter(|event| event["event"] == name).count()
+}
+
+fn report(args: &[&str]) -> Ended {
+    Running::start(&[&["report"], args].concat()).end(LIMIT)
+}
+
+#[test]
+fn a_run_is_rebuilt_from_its_journal_alone() {
+    if !can_run("a run and its journal") {
+        return;
+    }
+    let alone = alone();
+    let dir = tempfile::tempdir().expect("a directory");
+    let reports = dir.path().join("reports");
+    let (file, reports) = (experiment(&dir), reports.display().to_string());
+    let ended = Running::start(&["run", "--sandbox", &file, "--report-dir", &reports]).end(LIMIT);
+    assert_eq!(ended.code, Some(0), "{}", ended.text);
+    let run = recorded(Path::new(&reports));
+    let live = fs::read_to_string(run.join("run.json")).expect("a report");
+    let live: Value = serde_json::from_str(&live).expect("JSON");
+    assert_eq!(live["verdict"], "held");
+    // Nothing but the journal is left.
+    let moved = dir.path().join("elsewhere");
+    fs::create_dir(&moved).expect("made");
+    fs::copy(run.join("journal.jsonl"), moved.join("journal.jsonl")).expect("copied");
+    let moved_path = moved.display().to_string();
+    let rebuilt = report(&[&moved_path, "--output", "json"]);
+    assert_eq!(rebuilt.code, Some(0), "{}", rebuilt.text);
+    let rebuilt: Value = serde_json::from_str(&rebuilt.text).expect("JSON");
+    assert_eq!(rebuilt, live);
+    let shown = report(&[&moved_path, "--rebuild"]);
+    assert_eq!(shown.code, Some(0), "{}", shown.text);
+    assert!(shown.text.contains("HELD  kept") && shown.text.contains("It comes back."));
+    let written = fs::read(moved.join("run.json")).expect("written anew");
+    assert_eq!(written, fs::read(run.join("run.json")).expect("written live"));
+    // Every attempt is there, in the time of the run.
+    let events = events(&run);
+    let attempts = live["probes"][0]["during"]["attempts"].as_u64().expect("a number");
+    assert!(count(&events, "sample") as u64 > attempts, "{attempts}");
+    let failed = events.iter().any(|event| event["f"].is_string() && event["w"].is_string());
+    assert!(failed, "the outage was seen, with its reason");
+    let times: Vec<f64> = events.iter().filter_map(|event| event["atMs"].as_f64()).collect();
+    assert!(times.len() == events.len() && times[0] < 1_000.0, "{times:?}");
+    alone.check_clean();
+}
+
+#[test]
+fn a_controller_that_is_killed_leaves_a_journal_that_says_what_was_known() {
+    if !can_run("kill -9 of the controller, and its journal") {
+        return;
+    }
+    let alone = alone();
+    // What was printed last, and how long after that it is killed.
+    let points =
+        [("run", 0), ("steady", 0), ("inject", 3), ("effect", 5), ("effect", 400), ("revert", 2)];
+    for (line, after_ms) in points {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (file, reports) = (experiment(&dir), dir.path().join("reports"));
+        let reports_path = reports.display().to_string();
+        let args = ["run", "--sandbox", &file, "--report-dir", &reports_path];
+        let mut running = Running::start(&args);
+        running.wait_for(&format!("{line:>9}  "), LIMIT);
+        thread::sleep(Duration::from_millis(after_ms));
+        running.signal(Signal::SIGKILL);
+        assert_eq!(running.end(LIMIT).code, None);
+        let run = recorded(&reports);
+        let events = events(&run);
+        let shown = report(&[&run.display().to_string()]);
+        let text = &shown.text;
+        let point = format!("{line} + {after_ms} ms:\n{text}");
+        if events.is_empty() {
+            // Before its first line was written.
+            assert!(line == "run" && text.contains("ended before it began"), "{point}");
+            continue;
+        }
+        assert_eq!(events[0]["event"], "begun", "{point}");
+        assert!(text.contains("UNFINISHED, there is no verdict"), "{point}");
+        assert!(text.contains("the journal ends ") && text.contains(" UTC)"), "{point}");
+        let (prepared, reverted) = (count(&events, "prepared"), count(&events, "reverted"));
+        let expected = match (prepared, reverted) {
+            (0, 0) => Some(3),
+            (1, 0) => Some(4),
+            _ => Some(1),
+        };
+        // Agents may have been asked, and their answer is lost.
+        let is_asked = prepared == 0 && events.iter().any(|event| event["phase"] == "inject");
+        assert_eq!(shown.code, if is_asked { Some(4) } else { expected }, "{point}");
+        if (prepared, reverted) == (1, 0) {
+            assert!(text.contains("partition of default/echo on node1"), "{point}");
+            assert!(text.contains("nothing says that it was reverted"), "{point}");
+        }
+        if line == "effect" {
+            assert!(text.contains("was in effect from "), "{point}");
+        }
+    }
+    // What outlived them is swept by the next sandbox.
+    let dir = tempfile::tempdir().expect("a directory");
+    let next = Running::start(&["run", "--sandbox", &experiment(&dir)]).end(LIMIT);
+    assert_eq!(next.code, Some(0), "{}", next.text);
+    alone.check_clean();
+}
+
+#[test]
+fn what_is_no_record_of_a_run_is_told_with_what_was_expected() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().display().to_string();
+    let empty = report(&[&path]);
+    assert_eq!(empty.code, Some(2), "{}", empty.text);
+    assert!(empty.text.contains("no run is recorded in"), "{}", empty.text);
+    let run = dir.path().join("a-1");
+    fs::create_dir(&run).expect("made");
+    fs::write(run.join("journal.jsonl"), "{}\n").expect("written");
+    let foreign = report(&[&path, "--output", "json"]);
+    assert_eq!(foreign.code, Some(2), "{}", foreign.text);
+    let said: Value = serde_json::from_str(&foreign.text).expect("JSON");
+    assert!(said["error"].as_str().expect("a text").contains("is no journal of a run"), "{said}");
+    let nowhere = report(&["nowhere/at/all"]);
+    assert_eq!(nowhere.code, Some(2), "{}", nowhere.text);
+    assert!(nowhere.text.contains("cannot read nowhere/at/all"), "{}", nowhere.text);
+}
