@@ -8,6 +8,7 @@ pub mod boottime;
 pub mod fault;
 pub mod id;
 pub mod limits;
+pub mod probe;
 pub mod status;
 pub mod target;
 pub mod units;

@@ -42,3 +42,22 @@ pub const MEMORY_LEVEL_BYTES_MAX: u64 = 1 << 44;
 pub const RAMP_MAX: Duration = Duration::from_hours(1);
 /// Bytes of a halt's reason.
 pub const REASON_BYTES_MAX: usize = 1024;
+
+/// Bytes of a body or datagram that a probe sends.
+pub const PROBE_PAYLOAD_BYTES_MAX: usize = 16 << 10;
+/// Headers of a probe's request.
+pub const PROBE_HEADERS_MAX: usize = 32;
+/// Bytes of one such header's value.
+pub const PROBE_HEADER_BYTES_MAX: usize = 4 << 10;
+/// Bytes of a text that an answer is compared with.
+pub const PROBE_PATTERN_BYTES_MAX: usize = 4 << 10;
+/// Bytes of a URL, a query or a path into a document.
+pub const PROBE_TEXT_BYTES_MAX: usize = 4 << 10;
+/// Entries of a list that an answer is compared with.
+pub const PROBE_LIST_MAX: usize = 64;
+/// Bytes of an answer that are read.
+pub const PROBE_ANSWER_BYTES_MAX: usize = 1 << 20;
+/// Bytes of the value that one attempt observes; what is longer is cut off.
+pub const PROBE_VALUE_BYTES_MAX: usize = 4 << 10;
+/// Bytes of the certificates that a probe believes.
+pub const PROBE_CA_BYTES_MAX: usize = 64 << 10;

@@ -102,6 +102,8 @@ impl From<&io::Error> for Failure {
             io::ErrorKind::HostUnreachable
             | io::ErrorKind::NetworkUnreachable
             | io::ErrorKind::NetworkDown
+            // What a packet filter of this end says of a datagram that it does not let out.
+            | io::ErrorKind::PermissionDenied
             | io::ErrorKind::AddrNotAvailable => FailureKind::Unreachable,
             io::ErrorKind::TimedOut => FailureKind::Timeout,
             io::ErrorKind::ConnectionReset
@@ -124,6 +126,7 @@ mod tests {
         for (error, kind) in [
             (io::ErrorKind::ConnectionRefused, FailureKind::Refused),
             (io::ErrorKind::HostUnreachable, FailureKind::Unreachable),
+            (io::ErrorKind::PermissionDenied, FailureKind::Unreachable),
             (io::ErrorKind::TimedOut, FailureKind::Timeout),
             (io::ErrorKind::UnexpectedEof, FailureKind::Reset),
             (io::ErrorKind::OutOfMemory, FailureKind::Other),

@@ -58,8 +58,8 @@ fn used<'a>(parts: &Parts<'a>) -> Vec<&'a Spanned<String>> {
     });
     let by_faults = injects.flat_map(|inject: &Inject| inject.spec.targets());
     let by_probes = parts.probes.unwrap_or_default().iter().filter_map(|probe| match &probe.kind {
-        ProbeKind::Exec { target, .. } => Some(target),
-        ProbeKind::Http { .. } | ProbeKind::Tcp { .. } => None,
+        ProbeKind::Exec(exec) => Some(&exec.target),
+        ProbeKind::Network(_) => None,
     });
     by_faults.chain(by_probes).collect()
 }

@@ -3,7 +3,6 @@
 //! The types are here; [`load`] is the one way to get a value of them. It touches nothing but the
 //! files it is given, and knows nothing of where an experiment will run.
 
-mod address;
 mod bound;
 mod check;
 mod decode;
@@ -22,7 +21,7 @@ pub use stop::{Quantile, StopCondition, StopRule};
 use std::{collections::BTreeMap, time::Duration};
 
 use faultline_proto::{
-    fault,
+    fault, probe,
     yaml::{Span, Spanned},
 };
 use serde::Serialize;
@@ -207,25 +206,10 @@ pub struct Probe {
 /// What one attempt of a probe is.
 #[derive(Debug, Clone)]
 pub enum ProbeKind {
-    /// A request, and the status expected in answer.
-    Http {
-        /// `http://host[:port]/path`.
-        url: String,
-        /// The status that counts as a success.
-        status: u16,
-    },
-    /// A connection that is accepted.
-    Tcp {
-        /// `host:port`.
-        address: String,
-    },
-    /// A command in the first pod of a target; exit code 0 is a success.
-    Exec {
-        /// The target's name.
-        target: Spanned<String>,
-        /// The program and its arguments.
-        command: Vec<String>,
-    },
+    /// Something that needs nothing but a network.
+    Network(probe::Spec),
+    /// A command in the first pod of a target.
+    Exec(probe::Exec),
 }
 
 /// A bound on how many attempts succeed.

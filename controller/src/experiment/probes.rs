@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use faultline_proto::{
+    probe::{self, Exec, Spec},
     units,
     yaml::{self, Fields, Node, Problems, Span, Spanned},
 };
@@ -10,13 +11,11 @@ use faultline_proto::{
 use super::{
     Comparison, PROBE_EVERY_DEFAULT, PROBE_EVERY_MAX, PROBE_EVERY_MIN, PROBE_TIMEOUT_DEFAULT,
     PROBE_TIMEOUT_MAX, PROBE_TIMEOUT_MIN, PROBES_MAX, Probe, ProbeKind, Recovery,
-    STABLE_FOR_DEFAULT, Tolerance, WAIT_MAX, address,
+    STABLE_FOR_DEFAULT, Tolerance, WAIT_MAX,
 };
 
-const KINDS: [&str; 3] = ["exec", "http", "tcp"];
-
-/// Arguments of one command.
-const ARGUMENTS_MAX: usize = 256;
+/// The kind that needs a place to be run in.
+const EXEC: &str = "exec";
 
 /// Decodes the list of probes. Those with mistakes are left out: the mistakes are told.
 pub(super) fn decode(node: &Node, problems: &mut Problems) -> Option<Vec<Probe>> {
@@ -42,9 +41,11 @@ fn decode_probe(node: &Node, problems: &mut Problems) -> (Option<Spanned<String>
     let before = problems.len();
     let Some(mut fields) = Fields::open(node, "a probe", problems) else { return (None, None) };
     let name = fields.required("name", problems, yaml::name);
-    let http = fields.optional("http", problems, decode_http);
-    let tcp = fields.optional("tcp", problems, decode_tcp);
-    let exec = fields.optional("exec", problems, decode_exec);
+    let networks: Vec<Spec> = probe::KINDS
+        .iter()
+        .filter_map(|kind| fields.optional(kind, problems, |node, p| Spec::decode(kind, node, p)))
+        .collect();
+    let exec = fields.optional(EXEC, problems, Exec::decode);
     one_kind(&fields, problems);
     let every =
         fields.optional("every", problems, yaml::duration(PROBE_EVERY_MIN..=PROBE_EVERY_MAX));
@@ -54,18 +55,13 @@ fn decode_probe(node: &Node, problems: &mut Problems) -> (Option<Spanned<String>
     let during = fields.optional("during", problems, |node, p| decode_tolerance(node, "during", p));
     let recovery = fields.optional("recovery", problems, decode_recovery);
     fields.finish_with(problems, |key| match key {
-        "url" | "status" => Some(format!("`{key}` belongs in `http`")),
-        "address" => Some("`address` belongs in `tcp`".into()),
-        "target" | "command" => Some(format!("`{key}` belongs in `exec`")),
         "success" => Some("`success` belongs in `steady` or `during`".into()),
         "within" | "stableFor" => Some(format!("`{key}` belongs in `recovery`")),
         "interval" | "period" => Some("how often is said with `every`".into()),
-        "grpc" | "sql" | "redis" | "prometheus" | "dns" => {
-            Some("in this version a probe is http, tcp or exec".into())
-        }
-        _ => None,
+        "sql" | "redis" => Some("what a client prints is seen by an `exec` probe".into()),
+        _ => belongs(key),
     });
-    let kind = http.or(tcp).or(exec);
+    let kind = networks.into_iter().next().map(ProbeKind::Network).or(exec.map(ProbeKind::Exec));
     let probe = match (&name, kind) {
         (Some(name), Some(kind)) if problems.len() == before => Some(Probe {
             name: name.value.clone(),
@@ -81,16 +77,29 @@ fn decode_probe(node: &Node, problems: &mut Problems) -> (Option<Spanned<String>
     (name, probe)
 }
 
+/// Where a field belongs that is one of a kind's.
+fn belongs(key: &str) -> Option<String> {
+    let kinds: Vec<String> =
+        probe::kinds_with(key).iter().map(|kind| format!("`{kind}`")).collect();
+    let (last, others) = kinds.split_last()?;
+    let kinds =
+        if others.is_empty() { last.clone() } else { format!("{} or {last}", others.join(", ")) };
+    Some(format!("`{key}` belongs in {kinds}"))
+}
+
 /// Reports a probe that is none of the kinds, or several.
 fn one_kind(fields: &Fields<'_>, problems: &mut Problems) {
-    let written: Vec<(&str, Span)> =
-        fields.keys().filter(|(name, _)| KINDS.contains(name)).collect();
+    let is_kind = |name: &str| name == EXEC || probe::KINDS.contains(&name);
+    let written: Vec<(&str, Span)> = fields.keys().filter(|(name, _)| is_kind(name)).collect();
     match written.as_slice() {
         [_] => {}
         [] => {
+            let mut kinds = probe::KINDS.to_vec();
+            kinds.push(EXEC);
+            kinds.sort_unstable();
             problems
                 .add(fields.span(), "a probe that tries nothing")
-                .expected("expected one of: http, tcp, exec");
+                .expected(format!("expected one of: {}", kinds.join(", ")));
         }
         [(first, _), others @ ..] => {
             for (name, span) in others {
@@ -100,79 +109,6 @@ fn one_kind(fields: &Fields<'_>, problems: &mut Problems) {
             }
         }
     }
-}
-
-fn decode_http(node: &Node, problems: &mut Problems) -> Option<ProbeKind> {
-    let mut fields = Fields::open(node, "http", problems)?;
-    let url = fields.required("url", problems, |node, problems| {
-        checked(node, address::check_http_url, problems)
-    });
-    let status = fields.optional("status", problems, yaml::count(100..=599));
-    for name in ["method", "headers", "body"] {
-        fields.refused(name, problems, "an http probe is a GET without headers of its own");
-    }
-    fields.finish(problems);
-    let status = status.and_then(|status| u16::try_from(status).ok()).unwrap_or(200);
-    Some(ProbeKind::Http { url: url?, status })
-}
-
-fn decode_tcp(node: &Node, problems: &mut Problems) -> Option<ProbeKind> {
-    let mut fields = Fields::open(node, "tcp", problems)?;
-    let address = fields.required("address", problems, |node, problems| {
-        checked(node, address::check_tcp_address, problems)
-    });
-    fields.finish(problems);
-    Some(ProbeKind::Tcp { address: address? })
-}
-
-fn checked(
-    node: &Node,
-    check: fn(&str) -> Result<(), address::Wrong>,
-    problems: &mut Problems,
-) -> Option<String> {
-    let text = yaml::text(node, problems)?;
-    if let Err(wrong) = check(&text.value) {
-        let problem = problems.add(node.span, wrong.message);
-        problem.expected(wrong.expected).help = wrong.help;
-        return None;
-    }
-    Some(text.value)
-}
-
-fn decode_exec(node: &Node, problems: &mut Problems) -> Option<ProbeKind> {
-    let mut fields = Fields::open(node, "exec", problems)?;
-    let target = fields.required("target", problems, yaml::name);
-    let command = fields.required("command", problems, decode_command);
-    fields.finish(problems);
-    Some(ProbeKind::Exec { target: target?, command: command? })
-}
-
-/// Decodes a program and its arguments.
-pub(super) fn decode_command(node: &Node, problems: &mut Problems) -> Option<Vec<String>> {
-    if let Some(text) = node.as_text() {
-        let words: Vec<&str> = text.split_whitespace().collect();
-        problems
-            .add(node.span, "a command is a list: no shell splits it")
-            .expected("expected the program and its arguments")
-            .help(format!("write `command: [{}]`", words.join(", ")));
-        return None;
-    }
-    let argument = |node: &Node, problems: &mut Problems| match node.as_text() {
-        Some(text) if !text.contains('\0') => Some(text.to_owned()),
-        _ => {
-            problems
-                .add(node.span, format!("found {}", node.describe()))
-                .expected("expected a text; quote what YAML reads as something else");
-            None
-        }
-    };
-    let command =
-        yaml::list(1..=ARGUMENTS_MAX, "words, the program first", argument)(node, problems)?;
-    if command.first().is_some_and(|program| program.trim().is_empty()) {
-        problems.add(node.span, "the program of this command has no name");
-        return None;
-    }
-    Some(command)
 }
 
 fn decode_tolerance(node: &Node, name: &'static str, problems: &mut Problems) -> Option<Tolerance> {

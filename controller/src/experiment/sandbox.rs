@@ -4,12 +4,13 @@ use std::{collections::BTreeMap, time::Duration};
 
 use faultline_proto::{
     limits::{MEMORY_LEVEL_BYTES_MAX, MEMORY_LEVEL_BYTES_MIN},
+    probe::decode_command,
     yaml::{self, Fields, Node, Problems, Spanned, nearest},
 };
 
 use super::{
     AGENT_RESTART_DEFAULT, REPLICAS_MAX, SANDBOX_NODES_DEFAULT, SANDBOX_NODES_MAX, SandboxPod,
-    SandboxSpec, Workload, probes::decode_command, targets::decode_labels,
+    SandboxSpec, Workload, targets::decode_labels,
 };
 
 /// Entries of `pods`.

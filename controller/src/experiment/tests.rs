@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use faultline_proto::{limits::LEASE_DEFAULT, yaml::Source};
+use faultline_proto::{limits::LEASE_DEFAULT, probe::Spec, yaml::Source};
 
 use super::{
     AGENT_RESTART_DEFAULT, BlastRadius, Comparison, Experiment, Inject, Mode, ProbeKind, Recovery,
@@ -61,16 +61,18 @@ fn everything_that_is_written_is_kept() {
     assert_eq!(experiment.targets["a"].span.line, 10, "the target's name");
     assert_eq!(experiment.targets["b"].names, ["db-0", "db-1"]);
     let [web, rows, port] = experiment.probes.as_slice() else { panic!("three probes") };
-    assert!(matches!(&web.kind, ProbeKind::Http { url, status: 503 } if url == "http://a.shop/x"));
+    assert!(matches!(&web.kind, ProbeKind::Network(Spec::Http(http))
+        if http.url.to_string() == "http://a.shop/x" && http.status.contains(503)));
     assert_eq!((web.every, web.timeout), (Duration::from_millis(10), Duration::from_mins(1)));
     let bound = |comparison, success_basis_points| Tolerance { comparison, success_basis_points };
     assert_eq!(web.steady, Some(bound(Comparison::AtLeast, 9_950)));
     assert_eq!(web.during, Some(bound(Comparison::LessThan, 2_500)));
     let recovery = Recovery { within: Duration::from_secs(30), stable_for: Duration::ZERO };
     assert_eq!(web.recovery, Some(recovery));
-    assert!(matches!(&rows.kind, ProbeKind::Exec { target, command }
-        if target.value == "b" && command.len() == 3));
-    assert!(matches!(&port.kind, ProbeKind::Tcp { address } if address == "[::1]:80"));
+    assert!(matches!(&rows.kind, ProbeKind::Exec(exec)
+        if exec.target.value == "b" && exec.command.len() == 3));
+    assert!(matches!(&port.kind, ProbeKind::Network(Spec::Tcp(tcp))
+        if tcp.address.to_string() == "[::1]:80"));
     let [Step::Inject(Inject { duration, .. }), Step::Wait(wait), Step::Parallel(both)] =
         experiment.method.as_slice()
     else {
@@ -98,7 +100,8 @@ fn what_is_not_written_has_its_default() {
     let probe = &first.probes[0];
     assert_eq!((probe.every, probe.timeout), (Duration::from_millis(100), Duration::from_secs(1)));
     assert_eq!((probe.steady, probe.during, probe.recovery), (None, None, None));
-    assert!(matches!(probe.kind, ProbeKind::Http { status: 200, .. }));
+    assert!(matches!(&probe.kind, ProbeKind::Network(Spec::Http(http))
+        if http.status.contains(200) && !http.status.contains(201)));
     assert_ne!(first.seed, experiment(spec).seed, "a new one each time");
 }
 

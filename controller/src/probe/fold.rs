@@ -346,6 +346,7 @@ impl InWindow {
 mod tests {
     use super::*;
     use crate::experiment::ProbeKind;
+    use faultline_proto::probe::{Address, Spec, Tcp};
 
     fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)
@@ -354,7 +355,11 @@ mod tests {
     fn probe(stable_for: u64) -> Probe {
         Probe {
             name: "api".into(),
-            kind: ProbeKind::Tcp { address: "127.0.0.1:1".into() },
+            kind: ProbeKind::Network(Spec::Tcp(Tcp {
+                address: Address::parse("127.0.0.1:1", None).expect("an address"),
+                send: None,
+                expect: None,
+            })),
             every: ms(10),
             timeout: ms(1000),
             steady: None,

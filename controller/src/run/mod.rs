@@ -35,6 +35,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use faultline_probe::HostDialer;
 use faultline_proto::{id::RunId, units};
 
 use self::{
@@ -337,9 +338,11 @@ impl Run<'_> {
         plan: &Plan,
         pods: &[crate::place::Pod],
     ) -> Result<(), Ended> {
+        let dialer = HostDialer::default();
         for probe in &self.experiment.probes {
             let exec_pod = match &probe.kind {
-                ProbeKind::Exec { target, .. } => {
+                ProbeKind::Exec(exec) => {
+                    let target = &exec.target;
                     let selection = plan.targets.get(&target.value);
                     let first = selection.and_then(|selection| selection.chosen.first());
                     let pod = first.map(|i| CurrentPod::new(pods[*i].clone()));
@@ -347,9 +350,9 @@ impl Run<'_> {
                     self.exec_pods.extend(known);
                     pod
                 }
-                ProbeKind::Http { .. } | ProbeKind::Tcp { .. } => None,
+                ProbeKind::Network(_) => None,
             };
-            let target = probe::Target::new(&probe.kind, place, exec_pod)
+            let target = probe::Target::new(&probe.kind, place, exec_pod, &dialer)
                 .map_err(|why| Ended::Refused(vec![format!("probe `{}`: {why}", probe.name)]))?;
             let running = Running::start(probe.clone(), target, self.origin);
             self.watched.extend(watch::conditions_on(&running, self.experiment, self.origin));
