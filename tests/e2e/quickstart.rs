@@ -65,6 +65,7 @@ fn every_example_runs() {
         "memory-pressure.yaml",
         "follow.yaml",
         "stop-conditions.yaml",
+        "flapping.yaml",
     ] {
         let alone = alone();
         let file = project_file("examples").join(example).display().to_string();

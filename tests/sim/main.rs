@@ -5,6 +5,7 @@ mod fleet;
 mod follow;
 mod house;
 mod limits;
+mod method;
 mod metrics;
 mod ops;
 mod stop;

@@ -101,6 +101,7 @@ pub struct FakeAgent {
     /// What it was asked.
     pub calls: Arc<Calls>,
     held: Held,
+    last_halt_ns: Arc<AtomicU64>,
     begun: Instant,
     task: tokio::task::JoinHandle<()>,
 }
@@ -123,18 +124,25 @@ impl FakeAgent {
             AgentEndpoint { node: node.into(), address: listener.local_addr()?.to_string() };
         let calls = Arc::new(Calls::default());
         let (held, begun) = (Held::default(), Instant::now());
+        let last_halt_ns = Arc::<AtomicU64>::default();
         let service = Service {
             node: node.into(),
             flaw,
             begun,
             calls: Arc::clone(&calls),
             held: Arc::clone(&held),
+            last_halt_ns: Arc::clone(&last_halt_ns),
         };
         let server = Server::builder().tls_config(tls)?.add_service(AgentServer::new(service));
         let task = tokio::spawn(async move {
             drop(server.serve_with_incoming(TcpListenerStream::new(listener)).await);
         });
-        Ok(Self { endpoint, calls, held, begun, task })
+        Ok(Self { endpoint, calls, held, last_halt_ns, begun, task })
+    }
+
+    /// As if somebody had halted it and ended that at once.
+    pub fn halt_and_resume(&self) {
+        self.last_halt_ns.store(nanos_since(self.begun), Ordering::SeqCst);
     }
 
     /// As if the pod with this uid had gone: its faults are reverted.
@@ -170,6 +178,7 @@ struct Service {
     begun: Instant,
     calls: Arc<Calls>,
     held: Held,
+    last_halt_ns: Arc<AtomicU64>,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -224,6 +233,7 @@ impl Agent for Service {
         let description = pb::DescribeResponse {
             node: self.node.clone(),
             boottime_ns: self.now_ns(),
+            last_halt_boottime_ns: self.last_halt_ns.load(Ordering::SeqCst),
             ..pb::DescribeResponse::default()
         };
         self.answer(description).await

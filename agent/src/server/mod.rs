@@ -7,6 +7,7 @@ mod identity;
 use std::{net::SocketAddr, pin::Pin, sync::Arc};
 
 use faultline_proto::{
+    boottime::BootTime,
     limits::{MESSAGE_BYTES_MAX, REASON_BYTES_MAX},
     pb::{self, agent_server},
 };
@@ -99,6 +100,7 @@ impl agent_server::Agent for Service {
             features: self.info.features.iter().cloned().map(Into::into).collect(),
             stuck_reason: condition.stuck_reason(),
             stuck: condition.stuck.iter().map(convert::stuck).collect(),
+            last_halt_boottime_ns: condition.last_halt.map_or(0, BootTime::as_nanos),
             halted_reason: condition.halted.map(|halt| halt.reason),
             pods_seen: u32::try_from(self.info.resolver.pods_seen()).unwrap_or(u32::MAX),
         }))

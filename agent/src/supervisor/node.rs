@@ -45,6 +45,8 @@ pub struct HaltState {
 /// What keeps a node from taking new injections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {
+    /// When it was halted last, also where that has been ended; `None`: not since this agent started.
+    pub last_halt: Option<BootTime>,
     /// Somebody halted it.
     pub halted: Option<HaltState>,
     /// What could not be reverted, or is not understood; what was acknowledged keeps it from nothing.
@@ -65,6 +67,7 @@ pub(super) struct NodeState {
     pub(super) boot_id: String,
     pub(super) halt_file: PathBuf,
     pub(super) halt: Option<HaltState>,
+    pub(super) last_halt: Option<BootTime>,
     /// Journal files that nobody understands: the node is stuck while they are there.
     pub(super) unreadable: BTreeMap<PathBuf, String>,
     /// What is stuck and was acknowledged.
@@ -313,6 +316,7 @@ impl NodeState {
         let kept = write_synced(&self.halt_file, &reason);
         warn!(%reason, "halted");
         self.halt = Some(HaltState { reason });
+        self.last_halt = Some(clock::now());
         kept.map_err(|e| {
             let path = self.halt_file.display();
             format!(

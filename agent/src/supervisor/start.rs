@@ -105,6 +105,7 @@ impl Supervisor {
             boot_id: boot_id.trim().to_owned(),
             halt_file,
             halt,
+            last_halt: None,
             unreadable: BTreeMap::new(),
             acknowledged: BTreeSet::new(),
             held: BTreeMap::new(),

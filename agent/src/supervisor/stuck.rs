@@ -93,7 +93,7 @@ fn stuck_there(stuck: &[FaultId]) -> String {
 impl NodeState {
     /// What keeps the node from taking new injections.
     pub(super) fn condition(&mut self) -> Condition {
-        Condition { halted: self.halt.clone(), stuck: self.stuck() }
+        Condition { last_halt: self.last_halt, halted: self.halt.clone(), stuck: self.stuck() }
     }
 
     /// All that is stuck, what was acknowledged included.

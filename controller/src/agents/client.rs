@@ -168,6 +168,15 @@ impl Agent {
         Ok(self.answered(client.commit(timed(request))).await?.injections)
     }
 
+    /// Whether it was halted since it was connected to, also where that has been ended since.
+    pub(super) async fn is_halted_since(&self) -> Result<bool, AgentError> {
+        let mut client = self.client.clone();
+        let now = self.answered(client.describe(timed(pb::DescribeRequest {}))).await?;
+        // One that was restarted since has forgotten it, unless it still is.
+        let last = now.last_halt_boottime_ns;
+        Ok(now.halted_reason.is_some() || last > self.description.last_halt_boottime_ns)
+    }
+
     pub(super) async fn renew(
         &self,
         fault_ids: Vec<String>,

@@ -227,6 +227,14 @@ impl Fleet {
             .await
     }
 
+    /// The nodes that were halted since their agents were connected to; one that does not answer within
+    /// `limit` is not among them.
+    pub async fn halted_since(&self, limit: Duration) -> Vec<String> {
+        let ask = |agent: Agent| async move { agent.within(limit, agent.is_halted_since()).await };
+        let answers = self.each(self.nodes(), ask).await.into_iter();
+        answers.filter_map(|(node, halted)| halted.ok()?.then_some(node)).collect()
+    }
+
     /// Halts every node.
     pub async fn halt(&self, reason: &str) -> Answers<Vec<pb::InjectionStatus>> {
         let halt = |agent: Agent| {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use faultline_proto::yaml::{Problems, Spanned, nearest, quote};
 
-use super::{Inject, Probe, ProbeKind, SandboxSpec, Selector, Step, targets::Target};
+use super::{Inject, Leaf, Probe, ProbeKind, SandboxSpec, Selector, Step, targets::Target};
 
 /// The decoded parts of one experiment: what of them has no mistakes.
 pub(super) struct Parts<'a> {
@@ -51,10 +51,10 @@ pub(super) fn references(parts: &Parts<'_>, otherwise_right: bool, problems: &mu
 
 /// Every mention of a target.
 fn used<'a>(parts: &Parts<'a>) -> Vec<&'a Spanned<String>> {
-    let injects = parts.method.unwrap_or_default().iter().flat_map(|step| match step {
-        Step::Inject(inject) => std::slice::from_ref(inject),
-        Step::Parallel(injects) => injects.as_slice(),
-        Step::Wait(_) => &[],
+    let steps = parts.method.unwrap_or_default().iter();
+    let injects = steps.flat_map(Step::leaves).flat_map(|leaf| match leaf {
+        Leaf::Inject(injects) => injects,
+        Leaf::Rest => &[],
     });
     let by_faults = injects.flat_map(|inject: &Inject| inject.spec.targets());
     let by_probes = parts.probes.unwrap_or_default().iter().filter_map(|probe| match &probe.kind {

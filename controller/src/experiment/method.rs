@@ -5,10 +5,10 @@ use std::time::Duration;
 use faultline_proto::{
     fault::{self, Hold, KINDS},
     limits::{LIFETIME_MAX, LIFETIME_MIN},
-    yaml::{self, Fields, Node, Problems, Span, quote},
+    yaml::{self, Fields, Node, Problems, Span, Spanned, quote},
 };
 
-use super::{Inject, PARALLEL_MAX, STEPS_MAX, Step, WAIT_MAX};
+use super::{Inject, PARALLEL_MAX, QUIET_MAX, STEPS_MAX, Step, WAIT_MAX, repeat};
 
 /// Decodes the list of steps.
 pub(super) fn decode(node: &Node, problems: &mut Problems) -> Option<Vec<Step>> {
@@ -22,9 +22,12 @@ fn decode_step(node: &Node, problems: &mut Problems) -> Option<Step> {
             let problem =
                 problems.add(span, format!("{} beside `{name}` in one step", quote(other)));
             problem.help(match (other, name) {
-                ("for", "parallel") => "each fault in `parallel` has a `for` of its own",
-                ("for", _) => "the duration is the value of `wait` itself: `wait: 5s`",
-                _ => "make it a step of its own",
+                ("for", "parallel") => "each fault in `parallel` has a `for` of its own".into(),
+                ("for" | "times" | "every" | "jitter" | "steps", "repeat") => {
+                    "it belongs to `repeat`: indent it further than `repeat`".into()
+                }
+                ("for", _) => format!("the duration is the value of `{name}` itself: `{name}: 5s`"),
+                _ => "make it a step of its own".into(),
             });
         }
     };
@@ -33,17 +36,27 @@ fn decode_step(node: &Node, problems: &mut Problems) -> Option<Step> {
         let range = Duration::from_millis(1)..=WAIT_MAX;
         return yaml::duration(range)(wait, problems).map(Step::Wait);
     }
+    if let Some(quiet) = fields.node("quiet") {
+        alone(&fields, "quiet", problems);
+        let range = Duration::from_millis(1)..=QUIET_MAX;
+        let value = yaml::duration(range)(quiet, problems)?;
+        return Some(Step::Quiet(Spanned { value, span: quiet.key.unwrap_or(quiet.span) }));
+    }
+    if let Some(repeat) = fields.node("repeat") {
+        alone(&fields, "repeat", problems);
+        return repeat::decode(repeat, problems).map(Step::Repeat);
+    }
     if let Some(parallel) = fields.node("parallel") {
         alone(&fields, "parallel", problems);
         let faults = yaml::list(1..=PARALLEL_MAX, "faults", decode_in_parallel)(parallel, problems);
         return faults.map(Step::Parallel);
     }
-    decode_inject(fields, &["parallel", "wait"], problems).map(Step::Inject)
+    decode_inject(fields, &["parallel", "quiet", "repeat", "wait"], problems).map(Step::Inject)
 }
 
 fn decode_in_parallel(node: &Node, problems: &mut Problems) -> Option<Inject> {
     let fields = Fields::open(node, "a fault in `parallel`", problems)?;
-    for name in ["wait", "parallel"] {
+    for name in ["wait", "parallel", "quiet", "repeat"] {
         if let Some(span) = fields.key_span(name) {
             problems
                 .add(span, format!("`{name}` inside `parallel`"))
@@ -63,10 +76,6 @@ fn decode_inject(
     let before = problems.len();
     let written: Vec<(&'static str, Span)> =
         KINDS.iter().filter_map(|kind| Some((kind.name, fields.key_span(kind.name)?))).collect();
-    for name in ["every", "jitter", "repeat"] {
-        let why = "repeating a step comes later; `kill` has an `every` of its own";
-        fields.refused(name, problems, why);
-    }
     let (kind, span) = match written.as_slice() {
         [one] => *one,
         [] => {
@@ -95,7 +104,11 @@ fn decode_inject(
     fields.finish_with(problems, |name| {
         let info = KINDS.iter().find(|info| info.name == kind)?;
         let owned = info.fields.iter().any(|field| field.name == name);
-        owned.then(|| format!("`{name}` belongs to `{kind}`: indent it further than `{kind}`"))
+        if owned {
+            return Some(format!("`{name}` belongs to `{kind}`: indent it further than `{kind}`"));
+        }
+        let repeats = matches!(name, "every" | "jitter" | "times" | "repeat");
+        repeats.then(|| "write `repeat: { times: 5, every: 10s, steps: [ … ] }`".into())
     });
     match (spec.as_ref().map(fault::Spec::hold), duration_span) {
         (Some(Hold::Lasts), None) if misplaced.is_none() => {

@@ -9,6 +9,7 @@ mod decode;
 mod load;
 mod method;
 mod probes;
+mod repeat;
 mod sandbox;
 mod stop;
 mod targets;
@@ -53,6 +54,10 @@ pub const PROBE_TIMEOUT_MAX: Duration = Duration::from_mins(1);
 pub const PROBE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(1);
 /// How long a probe stays well before it counts as recovered, where nothing is said.
 pub const STABLE_FOR_DEFAULT: Duration = Duration::from_secs(1);
+/// The longest quiet time: attempts are kept whole for longer than that.
+pub const QUIET_MAX: Duration = Duration::from_mins(1);
+/// Rounds of one `repeat`.
+pub const ROUNDS_MAX: u32 = 1_000;
 /// The longest that recovery or a wait may be asked to take.
 pub const WAIT_MAX: Duration = Duration::from_hours(24);
 /// Nodes of a sandbox.
@@ -97,6 +102,11 @@ impl Experiment {
     /// Whether any target is followed.
     pub fn follows(&self) -> bool {
         self.targets.values().any(|selector| selector.follow != Follow::Keep)
+    }
+
+    /// The steps that have none inside, in order; what is repeated is in it once.
+    pub fn leaves(&self) -> impl Iterator<Item = Leaf<'_>> {
+        self.method.iter().flat_map(Step::leaves)
     }
 
     /// A place in its file, for a message: `experiment.yaml:12`.
@@ -171,6 +181,91 @@ pub enum Step {
     Parallel(Vec<Inject>),
     /// Nothing is done for so long.
     Wait(Duration),
+    /// Nothing is in effect for so long, and the steady state must hold again.
+    Quiet(Spanned<Duration>),
+    /// Some steps again and again.
+    Repeat(Repeat),
+}
+
+/// Steps that are done again and again.
+#[derive(Debug, Clone)]
+pub struct Repeat {
+    /// How often.
+    pub until: Until,
+    /// From the beginning of one round to that of the next; `None`: one after the other.
+    pub every: Option<Duration>,
+    /// By how much of `every` a beginning is moved at most, to and fro, in hundredths of a percent.
+    pub jitter_basis_points: u32,
+    /// What is done in a round. Not empty.
+    pub steps: Vec<Step>,
+    /// Where it is written.
+    pub span: Span,
+}
+
+/// How often something is repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// So many rounds.
+    Times(u32),
+    /// No round begins after so long.
+    For(Duration),
+}
+
+/// A step that has none inside.
+#[derive(Debug, Clone, Copy)]
+pub enum Leaf<'a> {
+    /// Faults that begin at one instant.
+    Inject(&'a [Inject]),
+    /// Nothing is done.
+    Rest,
+}
+
+impl Step {
+    /// What it consists of, in order; what is repeated is in it once.
+    pub fn leaves(&self) -> Box<dyn Iterator<Item = Leaf<'_>> + '_> {
+        let one = |leaf| Box::new(std::iter::once(leaf));
+        match self {
+            Self::Inject(inject) => one(Leaf::Inject(std::slice::from_ref(inject))),
+            Self::Parallel(injects) => one(Leaf::Inject(injects)),
+            Self::Wait(_) | Self::Quiet(_) => one(Leaf::Rest),
+            Self::Repeat(repeat) => Box::new(repeat.steps.iter().flat_map(Self::leaves)),
+        }
+    }
+
+    /// How long it takes as planned, without the time that agents and proofs take.
+    pub fn planned(&self) -> Duration {
+        match self {
+            Self::Inject(inject) => inject.duration,
+            Self::Parallel(injects) => {
+                injects.iter().map(|inject| inject.duration).max().unwrap_or_default()
+            }
+            Self::Wait(duration) => *duration,
+            Self::Quiet(quiet) => quiet.value,
+            Self::Repeat(repeat) => repeat.planned(),
+        }
+    }
+}
+
+impl Repeat {
+    /// How long one round takes as planned.
+    pub fn round(&self) -> Duration {
+        self.steps.iter().fold(Duration::ZERO, |sum, step| sum.saturating_add(step.planned()))
+    }
+
+    /// How long all rounds take as planned, at most.
+    fn planned(&self) -> Duration {
+        let round = self.round();
+        match (self.until, self.every) {
+            // The last one may begin at the end.
+            (Until::For(time), _) => time.saturating_add(round),
+            (Until::Times(times), None) => round.saturating_mul(times),
+            (Until::Times(times), Some(every)) => {
+                let jitter = every.mul_f64(f64::from(self.jitter_basis_points) / 10_000.0);
+                let begins = every.saturating_mul(times.saturating_sub(1));
+                begins.saturating_add(jitter).saturating_add(round)
+            }
+        }
+    }
 }
 
 /// A fault of the method.

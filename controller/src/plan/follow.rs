@@ -16,7 +16,7 @@ use super::{
     Blast, Change, Plan, PlanError, PlannedFault, check_blast_radius, expand, injection_on, select,
 };
 use crate::{
-    experiment::{Experiment, Follow, Inject, Selector, Step},
+    experiment::{Experiment, Follow, Inject, Leaf, Selector},
     place::Pod,
 };
 
@@ -240,7 +240,7 @@ impl<'a> Follower<'a> {
 
     fn check_blast_radius(&self) -> Result<(), PlanError> {
         let there: BTreeSet<&str> = self.pods.iter().map(|pod| pod.uid.as_str()).collect();
-        let steps = 0..self.experiment.method.len();
+        let steps = 0..self.experiment.leaves().count();
         let faults: Vec<PlannedFault> =
             steps.flat_map(|step| self.step(step)).filter_map(Result::ok).collect();
         let hit = faults.iter().flat_map(|fault| &fault.injections);
@@ -255,10 +255,9 @@ impl<'a> Follower<'a> {
 
     /// What the faults of a step come to now, in their order.
     pub fn step(&self, index: usize) -> Vec<Result<PlannedFault, PlanError>> {
-        let injects = match self.experiment.method.get(index) {
-            Some(Step::Inject(inject)) => std::slice::from_ref(inject),
-            Some(Step::Parallel(injects)) => injects.as_slice(),
-            Some(Step::Wait(_)) | None => &[],
+        let injects = match self.experiment.leaves().nth(index) {
+            Some(Leaf::Inject(injects)) => injects,
+            Some(Leaf::Rest) | None => &[],
         };
         let (pods, groups) = self.cast();
         injects.iter().map(|inject| self.fault(inject, &pods, &groups)).collect()

@@ -3,6 +3,7 @@
 
 mod change;
 mod follow;
+mod rounds;
 mod select;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,10 +19,11 @@ use thiserror::Error;
 
 pub use change::Change;
 pub use follow::Follower;
+pub use rounds::Rounds;
 pub use select::{Selection, select};
 
 use crate::{
-    experiment::{Experiment, Inject, Step},
+    experiment::{Experiment, Inject, Leaf},
     place::Pod,
 };
 
@@ -71,7 +73,7 @@ impl PlanError {
 /// What is done to whom, in order.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// One for each step of the method that injects.
+    /// One for each step of the method; of what is repeated, each step once.
     pub steps: Vec<PlannedStep>,
     /// The pods that each target name was found to be.
     pub targets: BTreeMap<String, Selection>,
@@ -82,8 +84,8 @@ pub struct Plan {
 pub enum PlannedStep {
     /// Faults that begin at one instant.
     Inject(Vec<PlannedFault>),
-    /// Nothing is done for so long.
-    Wait(std::time::Duration),
+    /// Nothing is done for some time.
+    Rest,
 }
 
 /// A fault of a step, on every target it comes to.
@@ -129,13 +131,10 @@ impl Plan {
         }
         let groups = groups(&targets, pods);
         let mut steps = Vec::with_capacity(experiment.method.len());
-        for step in &experiment.method {
-            steps.push(match step {
-                Step::Wait(duration) => PlannedStep::Wait(*duration),
-                Step::Inject(inject) => {
-                    PlannedStep::Inject(vec![plan_fault(inject, &groups, pods)?])
-                }
-                Step::Parallel(injects) => {
+        for leaf in experiment.leaves() {
+            steps.push(match leaf {
+                Leaf::Rest => PlannedStep::Rest,
+                Leaf::Inject(injects) => {
                     let faults = injects.iter().map(|inject| plan_fault(inject, &groups, pods));
                     PlannedStep::Inject(faults.collect::<Result<_, _>>()?)
                 }
@@ -152,7 +151,7 @@ impl Plan {
             .iter()
             .flat_map(|step| match step {
                 PlannedStep::Inject(faults) => faults.as_slice(),
-                PlannedStep::Wait(_) => &[],
+                PlannedStep::Rest => &[],
             })
             .flat_map(|fault| &fault.injections)
     }

@@ -151,7 +151,7 @@ fn draw(from: &[usize], count: usize, name: &str, seed: u64) -> Vec<usize> {
 }
 
 /// One step of `SplitMix64`: small, and the same in every version of Faultline.
-fn split_mix(state: &mut u64) -> u64 {
+pub(super) fn split_mix(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut z = *state;
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -57,7 +57,7 @@ impl Ends {
         if self.interrupt.is_set() {
             return Err(Ended::Interrupted);
         }
-        self.raised().map_or(Ok(()), |raised| Err(Ended::Stopped(raised.why.clone())))
+        self.raised().map_or(Ok(()), |raised| Err(Ended::Stopped(vec![raised.why.clone()])))
     }
 
     /// Waits until the run is to end.

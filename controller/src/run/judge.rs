@@ -47,8 +47,9 @@ impl Run<'_> {
             None => Verdict::Deviated,
         };
         match ended {
-            Some(Ended::Refused(why) | Ended::Halted(why)) => drop(reasons.splice(0..0, why)),
-            Some(Ended::Stopped(why)) => reasons.insert(0, why),
+            Some(Ended::Refused(why) | Ended::Halted(why) | Ended::Stopped(why)) => {
+                drop(reasons.splice(0..0, why));
+            }
             Some(Ended::Interrupted) | None => {}
         }
         let probes = measured.iter().map(|(probe, fold)| report(probe, fold, &times)).collect();

@@ -19,6 +19,7 @@ mod inject;
 mod interrupt;
 mod judge;
 mod measured;
+mod method;
 mod observe;
 mod record;
 mod renew;
@@ -36,7 +37,7 @@ use std::{
 };
 
 use faultline_probe::HostDialer;
-use faultline_proto::{id::RunId, units};
+use faultline_proto::id::RunId;
 
 use self::{
     connect::{connect, connect_for},
@@ -70,8 +71,8 @@ enum Ended {
     Refused(Vec<String>),
     /// A node was halted meanwhile: what was ended by that. Whoever halts wants nothing more to happen.
     Halted(Vec<String>),
-    /// A stop condition was broken: which, and where it is written.
-    Stopped(String),
+    /// Things became too bad to go on: the rules that say so, and where they are written.
+    Stopped(Vec<String>),
     /// Somebody said so.
     Interrupted,
 }
@@ -290,23 +291,16 @@ impl Run<'_> {
             self.console.say("target", &format!("{name}: {}", names.join(", ")));
             self.recorder.tell(Event::Target { name: name.clone(), chosen: names });
         }
-        let fleet = connect_for(self.experiment, place, &plan).await.map_err(Ended::Refused)?;
+        let ends = self.ends.clone();
+        let connecting = connect_for(self.experiment, place, &plan);
+        let fleet = ends.unless(connecting).await?.map_err(Ended::Refused)?;
         self.fleet = Arc::new(fleet);
         self.record_agents();
-        self.preflight(&plan).await?;
+        ends.unless(self.preflight(&plan)).await??;
         self.start_probes(place, &plan, &pods)?;
         self.steady_state().await?;
         self.following = Some(Following::new(Follower::new(self.experiment, &plan, &pods), place));
-        for (index, step) in plan.steps.iter().enumerate() {
-            match step {
-                PlannedStep::Wait(duration) => {
-                    self.phase(Phase::Wait, Some(index));
-                    self.console.say("wait", &units::duration(*duration).to_string());
-                    self.wait(*duration, "waiting").await?;
-                }
-                PlannedStep::Inject(_) => self.inject_step(index).await?,
-            }
-        }
+        self.method().await?;
         self.times.method_end = Some(self.now());
         self.recovery().await
     }

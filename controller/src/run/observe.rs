@@ -11,7 +11,7 @@ use tokio::time;
 
 use super::{Ended, Run, judge};
 use crate::{
-    probe::Window,
+    probe::{Fold, Times, Window},
     report::{counted, journal::Phase},
 };
 
@@ -45,11 +45,29 @@ impl Run<'_> {
         self.wait(window, "looking at the steady state").await?;
         let to = self.now();
         self.times.steady_to = Some(to);
+        let unsteady = self.unsteady(from, to).await?;
+        if !unsteady.is_empty() {
+            return Err(Ended::Refused(unsteady));
+        }
+        let probes = counted(self.probes.len(), "probe");
+        self.console.say("steady", &format!("{probes} for {}", units::duration(window)));
+        Ok(())
+    }
+
+    /// The steady tolerances that did not hold in a time that has passed, each in a sentence.
+    pub(super) async fn unsteady(
+        &self,
+        from: Duration,
+        to: Duration,
+    ) -> Result<Vec<String>, Ended> {
+        let (steady_from, steady_to) = (Some(from), Some(to));
+        let times = Times { steady_from, steady_to, ..Times::default() };
         let mut unsteady = Vec::new();
         for running in &self.probes {
             self.ends.unless(running.samples.settle(to)).await?;
             let Some(tolerance) = running.probe.steady else { continue };
-            let measured = running.samples.measured(&self.times);
+            let mut measured = Fold::new(&running.probe);
+            running.samples.since(from).iter().for_each(|sample| measured.push(sample, &times));
             let share = measured.window(Window::Before).share;
             if share.meets(tolerance) != Some(true) {
                 let failure = measured.last_failure();
@@ -63,12 +81,7 @@ impl Run<'_> {
                 ));
             }
         }
-        if !unsteady.is_empty() {
-            return Err(Ended::Refused(unsteady));
-        }
-        let probes = counted(self.probes.len(), "probe");
-        self.console.say("steady", &format!("{probes} for {}", units::duration(window)));
-        Ok(())
+        Ok(unsteady)
     }
 
     /// Waits until every probe that has to is well again for as long as it must be, or time is up.

@@ -75,7 +75,9 @@ impl Run<'_> {
     /// Says why a step is ended, if a condition did that.
     pub(super) fn say_stopped(&self, outcome: &Result<(), Ended>) {
         if let Err(Ended::Stopped(why)) = outcome {
-            self.console.warn("stop", why);
+            for why in why {
+                self.console.warn("stop", why);
+            }
         }
     }
 

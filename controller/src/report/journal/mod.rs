@@ -190,6 +190,8 @@ pub enum Phase {
     Steady,
     /// Nothing is done for a while.
     Wait,
+    /// Nothing is done, and it is looked at whether all is well.
+    Quiet,
     /// A step is prepared and committed.
     Inject,
     /// It is in effect.
@@ -209,6 +211,7 @@ impl Phase {
             Self::Preflight => "preflight",
             Self::Steady => "steady",
             Self::Wait => "wait",
+            Self::Quiet => "quiet",
             Self::Inject => "inject",
             Self::Hold => "hold",
             Self::Revert => "revert",

@@ -61,7 +61,7 @@ fn times(journal: &Journal) -> Times {
         times.ended = Some(at);
         match &line.event {
             Event::Phase { phase: Phase::Steady, .. } => times.steady_from = Some(at),
-            Event::Phase { phase: Phase::Inject | Phase::Wait, .. } => {
+            Event::Phase { phase: Phase::Inject | Phase::Wait | Phase::Quiet, .. } => {
                 times.steady_to.get_or_insert(at);
             }
             Event::Ordered { .. } => {

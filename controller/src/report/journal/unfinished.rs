@@ -182,6 +182,7 @@ impl State {
             Phase::Preflight => "while the agents were asked, before anything was done".into(),
             Phase::Steady => "in the look at the steady state, before anything was done".into(),
             Phase::Wait => format!("in the wait of {step}"),
+            Phase::Quiet => format!("in the quiet time of {step}"),
             Phase::Inject => format!("while {step} was injected"),
             Phase::Hold => format!("while {step} was in effect"),
             Phase::Revert => format!("while {step} was reverted"),

@@ -105,8 +105,7 @@ impl Run<'_> {
             return;
         }
         let reasons = match ended {
-            Ended::Refused(why) | Ended::Halted(why) => why.clone(),
-            Ended::Stopped(why) => vec![why.clone()],
+            Ended::Refused(why) | Ended::Halted(why) | Ended::Stopped(why) => why.clone(),
             Ended::Interrupted => vec!["interrupted".into()],
         };
         self.recorder.tell(Event::Stopped { reasons });

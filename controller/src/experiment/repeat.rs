@@ -1,0 +1,85 @@
+//! `repeat:` — steps that are done again and again: how often, how regularly, and which.
+
+use std::time::Duration;
+
+use faultline_proto::{
+    units,
+    yaml::{self, Fields, Node, Problems, Span},
+};
+
+use super::{ROUNDS_MAX, Repeat, Until, WAIT_MAX, method};
+
+/// The shortest time from round to round.
+const EVERY_MIN: Duration = Duration::from_millis(10);
+/// The most that a round may be moved, in hundredths of a percent: two rounds never change places.
+const JITTER_MAX: u32 = 5_000;
+
+/// Decodes what stands below `repeat`.
+pub(super) fn decode(node: &Node, problems: &mut Problems) -> Option<Repeat> {
+    let before = problems.len();
+    let mut fields = Fields::open(node, "repeat", problems)?;
+    let span = fields.span();
+    let times = fields.optional("times", problems, yaml::count(1..=ROUNDS_MAX.into()));
+    let time = fields.optional("for", problems, yaml::duration(EVERY_MIN..=WAIT_MAX));
+    let every = fields.optional("every", problems, yaml::duration(EVERY_MIN..=WAIT_MAX));
+    let jitter = fields.optional("jitter", problems, yaml::percent(0..=JITTER_MAX));
+    let steps = fields.required("steps", problems, method::decode);
+    let written = |name: &str| fields.key_span(name);
+    let spans = [written("times"), written("for"), written("every"), written("jitter")];
+    fields.finish_with(problems, |name| match name {
+        "count" | "rounds" => Some("how often is said with `times`".into()),
+        "interval" | "period" => Some("from round to round is said with `every`".into()),
+        _ => Some("what is repeated is a list under `steps`".into()),
+    });
+    check(span, spans, problems);
+    if problems.len() > before {
+        return None;
+    }
+    let until = match (times.and_then(|times| u32::try_from(times).ok()), time) {
+        (Some(times), _) => Until::Times(times),
+        (None, time) => Until::For(time?),
+    };
+    let jitter_basis_points = jitter.unwrap_or_default();
+    let repeat = Repeat { until, every, jitter_basis_points, steps: steps?, span };
+    if repeat.round().is_zero() && matches!((until, every), (Until::For(_), None)) {
+        let problem = problems.add(span, "rounds that take no time, one after the other");
+        problem.expected("from round to round?").help("add `every: 1s`");
+        return None;
+    }
+    is_slower_than(&repeat, spans[2], problems)?;
+    Some(repeat)
+}
+
+/// Reports what is missing or too much: `times` or `for`, and `every` with `jitter`.
+fn check(span: Span, spans: [Option<Span>; 4], problems: &mut Problems) {
+    let [times, time, every, jitter] = spans;
+    match (times, time) {
+        (None, None) => {
+            let problem = problems.add(span, "`repeat` has no end");
+            problem.expected("how often?").help("add `times: 5`, or `for: 2m`");
+        }
+        (Some(_), Some(time)) => {
+            let problem = problems.add(time, "`for` beside `times` in one `repeat`");
+            problem.expected("expected one of them");
+        }
+        _ => {}
+    }
+    if let (Some(jitter), None) = (jitter, every) {
+        let problem = problems.add(jitter, "`jitter` needs `every`");
+        problem.expected("by how much of what?").help("add `every: 10s`");
+    }
+}
+
+/// Whether rounds do not overlap; reports it if they would.
+fn is_slower_than(repeat: &Repeat, at: Option<Span>, problems: &mut Problems) -> Option<()> {
+    let (Some(every), Some(at)) = (repeat.every, at) else { return Some(()) };
+    let round = repeat.round();
+    if round <= every {
+        return Some(());
+    }
+    let (round, every) = (units::duration(round), units::duration(every));
+    problems
+        .add(at, format!("a round takes {round}, and `every` is {every}"))
+        .expected(format!("expected at least {round}: rounds do not overlap"));
+    None
+}
