@@ -17,5 +17,6 @@ pub mod probe;
 pub mod run;
 pub mod stop;
 
+pub mod metrics;
 pub mod report;
 pub mod sandbox;

@@ -307,3 +307,24 @@ fn colours_only_where_they_are_wanted() {
     let (_, _, err) = said(&refused.output().expect("it starts"));
     assert!(!err.contains('\u{1b}'), "NO_COLOR");
 }
+
+#[test]
+fn metrics_that_have_nowhere_to_go_are_told_before_anything_is_run() {
+    let (code, _, err) =
+        faultline(&["run", "--sandbox", GOOD, "--push-gateway", "http://localhost:9091"]);
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("a sandbox has a network of its own"), "{err}");
+
+    let (code, _, err) = faultline(&["run", "--sandbox", GOOD, "--push-gateway", "https://push"]);
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("over http only"), "{err}");
+
+    let folder = tempfile::tempdir().expect("a directory");
+    let foreign = file(&folder, "node.prom", b"up 1\n").display().to_string();
+    let nowhere = folder.path().join("no/such/x.prom").display().to_string();
+    for (path, why) in [(foreign, "was not written by faultline"), (nowhere, "cannot write")] {
+        let (code, _, err) = faultline(&["run", "--sandbox", GOOD, "--metrics-file", &path]);
+        assert_eq!(code, 2, "{err}");
+        assert!(err.contains(why), "{err}");
+    }
+}

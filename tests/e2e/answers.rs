@@ -87,10 +87,18 @@ fn several_experiments_give_one_list_and_the_worst_exit_code() {
     let dir = tempfile::tempdir().expect("a directory");
     let text = experiment("holds", "echo-2", HOLDS) + &experiment("deviates", "echo-2", DEVIATES);
     let reports = dir.path().join("reports").display().to_string();
-    let args =
-        ["run", "--sandbox", "2", &file(&dir, &text), "--output", "json", "--report-dir", &reports];
+    let metrics = dir.path().join("faultline.prom").display().to_string();
+    let mut args = vec!["run", "--sandbox", "2", "--output", "json", "--report-dir", &reports];
+    let file = file(&dir, &text);
+    args.extend([file.as_str(), "--metrics-file", &metrics]);
     let (code, out, err) = said(&args);
     assert_eq!((code, err.as_str()), (Some(1), ""), "{out}");
+    let metrics = std::fs::read_to_string(metrics).expect("metrics of both");
+    for (name, verdict) in [("holds", "held"), ("deviates", "deviated")] {
+        let line =
+            format!("faultline_run_verdict{{experiment=\"{name}\",verdict=\"{verdict}\"}} 1.0\n");
+        assert!(metrics.contains(&line), "{line} is not in {metrics}");
+    }
     let list = json(&out);
     assert_eq!(list.as_array().map(Vec::len), Some(2), "{list}");
     let (holds, deviates) = (&list[0], &list[1]);

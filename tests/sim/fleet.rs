@@ -49,6 +49,11 @@ fn says(report: &Report, text: &str) -> bool {
     report.reasons.iter().chain(&report.residue).any(|reason| reason.contains(text))
 }
 
+/// What a run comes to in which everything is in order.
+pub(super) async fn honest_run() -> Report {
+    run_on([Flaw::None; 3]).await.0
+}
+
 #[tokio::test]
 async fn honest_agents_give_a_verdict() {
     let (report, agents) = run_on([Flaw::None; 3]).await;

@@ -11,7 +11,9 @@ use faultline_proto::{
     yaml::Source,
 };
 
-use super::{Exit, Output, PlaceArgs, RunRequest, place, print, run, validate, wrong_usage};
+use super::{
+    Exit, MetricsArgs, Output, PlaceArgs, RunRequest, place, print, run, validate, wrong_usage,
+};
 use crate::experiment::{self, API_VERSION, FileError, KIND, LoadErrors};
 
 /// What the text that the flags come to is called in messages.
@@ -145,7 +147,9 @@ pub(super) fn main(args: InjectArgs, output: Output) -> anyhow::Result<Exit> {
     let Some(place) = args.common.place.choice() else {
         return Ok(wrong_usage("inject", place::NOWHERE));
     };
-    run::run(RunRequest { experiments, place, output, report_dir: args.common.report_dir })
+    let report_dir = args.common.report_dir;
+    let metrics = MetricsArgs::default();
+    run::run(RunRequest { experiments, place, output, report_dir, metrics })
 }
 
 /// An experiment that was made from flags.

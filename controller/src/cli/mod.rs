@@ -9,6 +9,7 @@ mod enter;
 mod exit;
 mod inject;
 mod keep;
+mod metrics;
 mod place;
 pub mod print;
 mod record;
@@ -18,6 +19,7 @@ mod run;
 mod validate;
 
 pub use exit::Exit;
+pub use metrics::MetricsArgs;
 pub use place::PlaceChoice;
 pub use request::{HaltRequest, PlanRequest, PsRequest, ResumeRequest, RunRequest, SandboxRequest};
 
@@ -95,6 +97,8 @@ JSON is the report of the run, or a list of reports where several experiments ar
         /// These are journal.jsonl, while it runs, and run.json at its end.
         #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
         report_dir: Option<PathBuf>,
+        #[command(flatten)]
+        metrics: MetricsArgs,
     },
     /// Show who would be hit and how hard; touch nothing
     #[command(after_help = "Example:
@@ -245,10 +249,14 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
             return report::main(&report::ReportRequest { path, latest, rebuild, output });
         }
         Command::Completions { shell } => return completions::main(shell, Cli::command()),
-        Command::Run { files, place, report_dir } => place_and_files("run", place, &files, output)?
-            .map(|(place, experiments)| {
-                run::run(RunRequest { experiments, place, output, report_dir })
-            }),
+        Command::Run { files, place, report_dir, metrics } => {
+            place_and_files("run", place, &files, output)?.and_then(|(place, experiments)| {
+                if let Some(message) = metrics.unusable_in(&place) {
+                    return Err(Stop::Usage { command: "run", message });
+                }
+                Ok(run::run(RunRequest { experiments, place, output, report_dir, metrics }))
+            })
+        }
         Command::Plan { files, place } => place_and_files("plan", place, &files, output)?
             .map(|(place, experiments)| run::plan(PlanRequest { experiments, place, output })),
         Command::Inject(args) => return inject::main(args, output),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use faultline_proto::id::FaultId;
 
-use super::PlaceChoice;
+use super::{MetricsArgs, PlaceChoice};
 use crate::{
     experiment::{Loaded, SandboxSpec},
     report::Output,
@@ -21,6 +21,8 @@ pub struct RunRequest {
     pub output: Output,
     /// Where reports are written.
     pub report_dir: Option<PathBuf>,
+    /// Where metrics go.
+    pub metrics: MetricsArgs,
 }
 
 /// `plan`.

@@ -24,13 +24,17 @@ use crate::{
 };
 
 pub(super) fn run(request: RunRequest) -> anyhow::Result<Exit> {
-    let RunRequest { experiments, place, output, report_dir } = request;
+    let RunRequest { experiments, place, output, report_dir, metrics } = request;
     let report_dir = report_dir.as_deref();
     // A run whose report has nowhere to go is better not begun.
     if let Some(dir) = report_dir
         && let Err(error) = fs::create_dir_all(dir)
     {
         print::failure(output, &format!("cannot make {}: {error}", dir.display()), Exit::Invalid);
+        return Ok(Exit::Invalid);
+    }
+    if let Err(error) = metrics.check() {
+        print::failure(output, &run::one_line(&error), Exit::Invalid);
         return Ok(Exit::Invalid);
     }
     inside(place, output, async |mut entry| {
@@ -41,6 +45,7 @@ pub(super) fn run(request: RunRequest) -> anyhow::Result<Exit> {
         for loaded in &experiments {
             let (report, next) = run_one(loaded, entry, &console, &interrupt, report_dir).await;
             entry = next;
+            metrics.tell(&report, &console).await;
             exit = exit.worse(report.verdict.into());
             reports.push(report);
             if interrupt.is_set() {

@@ -11,8 +11,8 @@ use faultline_proto::{
 };
 
 use super::{
-    API_VERSION, BlastRadius, Experiment, KIND, Probe, SandboxSpec, Step, check, method, probes,
-    sandbox, stop,
+    API_VERSION, BlastRadius, Experiment, KIND, Probe, SandboxSpec, Step, check, labels, method,
+    probes, sandbox, stop,
     targets::{self, Target},
 };
 
@@ -92,7 +92,7 @@ fn exactly(node: &Node, expected: &'static str, problems: &mut Problems) -> Is {
 fn decode_metadata(node: &Node, problems: &mut Problems) -> Option<Metadata> {
     let mut fields = Fields::open(node, "metadata", problems)?;
     let name = fields.required("name", problems, yaml::name);
-    let labels = fields.optional("labels", problems, targets::decode_labels);
+    let labels = fields.optional("labels", problems, labels::decode);
     fields.finish(problems);
     Some(Metadata { name: name?, labels: labels.unwrap_or_default() })
 }

@@ -6,6 +6,7 @@
 mod bound;
 mod check;
 mod decode;
+pub mod labels;
 mod load;
 mod method;
 mod probes;
