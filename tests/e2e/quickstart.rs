@@ -66,6 +66,7 @@ fn every_example_runs() {
         "follow.yaml",
         "stop-conditions.yaml",
         "flapping.yaml",
+        "probes.yaml",
     ] {
         let alone = alone();
         let file = project_file("examples").join(example).display().to_string();

@@ -383,7 +383,7 @@ pub struct SandboxPod {
 /// What a pod of the sandbox runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Workload {
-    /// The built-in echo service: HTTP on 8080, TCP on 7000, UDP on 7001.
+    /// The built-in echo service, `docs/probes.md` says on which ports.
     Echo,
     /// A command, found on `PATH`.
     Command(Vec<String>),

@@ -1,16 +1,16 @@
-//! The built-in workload: answers HTTP on 8080, and sends back what it gets on TCP 7000 and UDP
-//! 7001, so that a first experiment needs nothing else installed.
+//! The built-in workload, so that a first experiment needs nothing else installed: it answers HTTP on
+//! 8080, says on 9090 by gRPC's health protocol that it is serving, knows the sandbox's names as a
+//! name server on UDP 5353, and sends back what it gets on TCP 7000 and UDP 7001.
+
+mod health;
+mod http;
+mod names;
 
 use std::{
-    convert::Infallible,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
 };
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::{Response, header, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, UdpSocket},
@@ -19,15 +19,19 @@ use tokio::{
 use super::error::{Step as _, StepError};
 
 const HTTP_PORT: u16 = 8080;
+const HEALTH_PORT: u16 = 9090;
 const TCP_PORT: u16 = 7000;
 const UDP_PORT: u16 = 7001;
+const NAMES_PORT: u16 = 5353;
 
 /// The workload, listening.
 pub(super) struct Echo {
-    answer: Bytes,
+    service: Arc<http::Service>,
     http: TcpListener,
+    health: TcpListener,
     tcp: TcpListener,
     udp: UdpSocket,
+    names: UdpSocket,
 }
 
 impl Echo {
@@ -42,24 +46,27 @@ impl Echo {
         let listen = async |port| {
             TcpListener::bind((any, port)).await.step(|| format!("listen on TCP port {port}"))
         };
-        let answer = serde_json::json!({ "pod": pod }).to_string() + "\n";
+        let take = async |port| {
+            UdpSocket::bind((any, port)).await.step(|| format!("listen on UDP port {port}"))
+        };
         Ok(Self {
-            answer: answer.into(),
+            service: Arc::new(http::Service::new(pod)),
             http: listen(HTTP_PORT).await?,
+            health: listen(HEALTH_PORT).await?,
             tcp: listen(TCP_PORT).await?,
-            udp: UdpSocket::bind((any, UDP_PORT))
-                .await
-                .step(|| format!("listen on UDP port {UDP_PORT}"))?,
+            udp: take(UDP_PORT).await?,
+            names: take(NAMES_PORT).await?,
         })
     }
 
     /// Answers until the process ends.
     pub(super) async fn serve(self) -> Result<(), StepError> {
-        let udp = Arc::new(self.udp);
         tokio::try_join!(
-            accept(self.http, |stream| http(stream, self.answer.clone())),
+            accept(self.http, |stream| Arc::clone(&self.service).serve(stream)),
+            accept(self.health, health::serve),
             accept(self.tcp, tcp),
-            datagrams(&udp),
+            datagrams(&self.udp),
+            names::serve(&self.names),
         )?;
         Ok(())
     }
@@ -79,17 +86,6 @@ async fn accept<F: Future<Output = ()> + Send + 'static>(
             Err(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
         }
     }
-}
-
-async fn http(stream: TcpStream, answer: Bytes) {
-    let service = service_fn(|_request| {
-        let mut response = Response::new(Full::new(answer.clone()));
-        let json = header::HeaderValue::from_static("application/json");
-        response.headers_mut().insert(header::CONTENT_TYPE, json);
-        async { Ok::<_, Infallible>(response) }
-    });
-    // A client that breaks off is not this server's error.
-    drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
 }
 
 async fn tcp(mut stream: TcpStream) {
