@@ -9,6 +9,7 @@ mod method;
 mod metrics;
 mod monitoring;
 mod ops;
+mod preflight;
 mod stop;
 mod told;
 mod verdict;

@@ -64,6 +64,10 @@ pub enum Flaw {
     HangsAtHalt,
     /// It cannot revert: stuck, with residue.
     Stuck,
+    /// It is of a version that is not ours.
+    IsOfAnotherVersion,
+    /// It is stuck, as it says.
+    SaysItIsStuck,
     /// It is too old to amend.
     CannotAmend,
     /// It cannot prove the effect of what it amends.
@@ -138,6 +142,26 @@ impl FakeAgent {
             drop(server.serve_with_incoming(TcpListenerStream::new(listener)).await);
         });
         Ok(Self { endpoint, calls, held, last_halt_ns, begun, task })
+    }
+
+    /// As if another run had a fault on the pod with this uid.
+    pub fn hold(&self, run_id: &str, uid: &str) {
+        let target = pb::Target {
+            pod_namespace: "shop".into(),
+            pod_name: "theirs".into(),
+            pod_uid: uid.into(),
+            ..pb::Target::default()
+        };
+        let status = pb::InjectionStatus {
+            fault_id: "00000000000000ff".into(),
+            run_id: run_id.into(),
+            kind: "partition".into(),
+            target: Some(target),
+            state: pb::State::Active.into(),
+            ..pb::InjectionStatus::default()
+        };
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.insert(status.fault_id.clone(), status);
     }
 
     /// As if somebody had halted it and ended that at once.
@@ -233,6 +257,11 @@ impl Agent for Service {
         let description = pb::DescribeResponse {
             node: self.node.clone(),
             boottime_ns: self.now_ns(),
+            agent_version: match self.flaw {
+                Flaw::IsOfAnotherVersion => "99.0.0".into(),
+                _ => env!("CARGO_PKG_VERSION").into(),
+            },
+            stuck_reason: (self.flaw == Flaw::SaysItIsStuck).then(|| "a fault is stuck".into()),
             last_halt_boottime_ns: self.last_halt_ns.load(Ordering::SeqCst),
             ..pb::DescribeResponse::default()
         };

@@ -240,11 +240,12 @@ async fn plan_in(
     show_nobody(loaded, place, console);
     let experiment = &loaded.experiment;
     let pods = place.pods();
+    let mut rules = Vec::new();
     let planned = tokio::select! {
-        planned = run::dry_run(experiment, place) => planned,
+        planned = run::dry_run(experiment, place, &mut rules) => planned,
         () = interrupt.wait() => Err(vec!["interrupted".into()]),
     };
-    PlanReport::new(&experiment.name, experiment.seed, &pods, planned)
+    PlanReport::new(&experiment.name, experiment.seed, &pods, planned, rules)
 }
 
 /// The report of the one experiment that was given, or a list of those of several.

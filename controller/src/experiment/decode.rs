@@ -11,13 +11,13 @@ use faultline_proto::{
 };
 
 use super::{
-    API_VERSION, BlastRadius, Experiment, KIND, Probe, SandboxSpec, Step, check, labels, method,
-    probes, sandbox, stop,
+    API_VERSION, Experiment, KIND, Probe, SandboxSpec, Step, check, labels, method, probes, safety,
+    sandbox, stop,
     targets::{self, Target},
 };
 
 /// The fields of `spec`, for whoever wrote one of them beside it.
-const SPEC_FIELDS: [&str; 9] = [
+const SPEC_FIELDS: [&str; 10] = [
     "hypothesis",
     "seed",
     "lease",
@@ -25,6 +25,7 @@ const SPEC_FIELDS: [&str; 9] = [
     "probes",
     "method",
     "blastRadius",
+    "safety",
     "sandbox",
     "stopConditions",
 ];
@@ -126,7 +127,8 @@ fn decode_spec(node: &Node, problems: &mut Problems) -> Option<Experiment> {
     };
     let probes_are_right = problems.len() == before_probes;
     let method: Option<Vec<Step>> = fields.required("method", problems, method::decode);
-    let blast_radius = fields.optional("blastRadius", problems, decode_blast_radius);
+    let blast_radius = fields.optional("blastRadius", problems, safety::decode_blast_radius);
+    let safety = fields.optional("safety", problems, safety::decode);
     let stop_conditions = fields.optional("stopConditions", problems, stop::decode);
     if let (Some(conditions), Some(probes), true) = (&stop_conditions, &probes, probes_are_right) {
         stop::check_probes(conditions, probes, problems);
@@ -161,25 +163,10 @@ fn decode_spec(node: &Node, problems: &mut Problems) -> Option<Experiment> {
         probes: probes?,
         method: method?,
         blast_radius: blast_radius.unwrap_or_default(),
+        safety: safety.unwrap_or_default(),
         stop_conditions: stop_conditions.unwrap_or_default(),
         sandbox,
     })
-}
-
-fn decode_blast_radius(node: &Node, problems: &mut Problems) -> Option<BlastRadius> {
-    let mut fields = Fields::open(node, "blastRadius", problems)?;
-    let max_targets = fields.optional("maxTargets", problems, yaml::count(1..=u32::MAX.into()));
-    let max_basis_points = fields.optional("maxPercent", problems, |node, problems| {
-        // `maxPercent: 50` can mean only one thing.
-        match node.as_text().and_then(|text| text.parse::<u32>().ok()) {
-            Some(percent @ 1..=100) => Some(percent * 100),
-            _ => yaml::percent(1..=10_000)(node, problems),
-        }
-    });
-    fields.refused("minHealthy", problems, "keeping a number of pods healthy comes later");
-    fields.finish(problems);
-    let max_targets = max_targets.and_then(|n| u32::try_from(n).ok());
-    Some(BlastRadius { max_targets, max_basis_points })
 }
 
 /// A seed for an experiment that names none. It need not be unpredictable, only new each time; and

@@ -11,14 +11,18 @@ mod load;
 mod method;
 mod probes;
 mod repeat;
+mod safety;
 mod sandbox;
 mod stop;
 mod targets;
 #[cfg(test)]
 mod tests;
+mod window;
 
 pub use load::{FileError, LoadErrors, Loaded, load, load_source};
+pub use safety::{BlastRadius, RequiredPlace, Safety};
 pub use stop::{Quantile, StopCondition, StopRule};
+pub use window::{TimeWindow, is_open};
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -93,6 +97,8 @@ pub struct Experiment {
     pub method: Vec<Step>,
     /// How much of the system may be hit.
     pub blast_radius: BlastRadius,
+    /// What it may never do, whoever starts it, where and when.
+    pub safety: Safety,
     /// What ends a run at once.
     pub stop_conditions: Vec<StopCondition>,
     /// What the sandbox is made of, where the experiment says so.
@@ -339,15 +345,6 @@ pub struct Recovery {
     pub within: Duration,
     /// Every attempt succeeds for so long.
     pub stable_for: Duration,
-}
-
-/// How much of the system may be hit. Refused if it would be more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct BlastRadius {
-    /// Pods, over all steps.
-    pub max_targets: Option<u32>,
-    /// Hundredths of a percent of the pods that match the selectors before their modes.
-    pub max_basis_points: Option<u32>,
 }
 
 /// What the sandbox is made of.

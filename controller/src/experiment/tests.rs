@@ -81,8 +81,9 @@ fn everything_that_is_written_is_kept() {
     assert_eq!((*duration, *wait), (Duration::from_secs(90), Duration::from_millis(250)));
     let lasting: Vec<Duration> = both.iter().map(|inject| inject.duration).collect();
     assert_eq!(lasting, [Duration::ZERO, Duration::from_secs(10)]);
-    let radius = BlastRadius { max_targets: Some(5), max_basis_points: Some(5_000) };
-    assert_eq!(experiment.blast_radius, radius);
+    let BlastRadius { max_targets, max_basis_points, .. } = experiment.blast_radius;
+    let limits = [max_targets, max_basis_points].map(|limit| limit.map(|limit| limit.value));
+    assert_eq!(limits, [Some(5), Some(5_000)]);
     assert_eq!(experiment.sandbox, None);
 }
 

@@ -4,7 +4,7 @@
 
 pub mod inventory;
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::Path, time::Duration};
 
 use faultline_proto::target::{self, Target};
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,9 @@ pub struct Pod {
     pub uid: String,
     /// The node it runs on.
     pub node: String,
+    /// What made it, and makes another one in its place; `None`: nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// Its addresses.
@@ -234,6 +237,22 @@ impl Place {
         match self {
             Self::Sandbox(sandbox) => sandbox.exec(pod, command, within).await,
             Self::Inventory(inventory) => inventory.exec(pod, command, within).await,
+        }
+    }
+
+    /// Whether it is a sandbox, of this process or of another one.
+    pub fn is_sandbox(&self) -> bool {
+        match self {
+            Self::Sandbox(_) => true,
+            Self::Inventory(inventory) => inventory.network.is_some(),
+        }
+    }
+
+    /// The file that says what there is, where one does.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Sandbox(_) => None,
+            Self::Inventory(inventory) => Some(&inventory.file),
         }
     }
 

@@ -13,7 +13,8 @@ use std::{
 use faultline_proto::fault::{Groups, Member};
 
 use super::{
-    Blast, Change, Plan, PlanError, PlannedFault, check_blast_radius, expand, injection_on, select,
+    Blast, Change, Plan, PlanError, PlannedFault, check_blast_radius, check_protected, expand,
+    injection_on, select,
 };
 use crate::{
     experiment::{Experiment, Follow, Inject, Leaf, Selector},
@@ -78,6 +79,11 @@ impl<'a> Follower<'a> {
         names.filter(|name| {
             self.experiment.targets.get(*name).is_some_and(|s| s.follow != Follow::Keep)
         })
+    }
+
+    /// All pods, as they were seen last.
+    pub fn pods(&self) -> &[Pod] {
+        &self.pods
     }
 
     /// A pod as it is now; `None` if it has gone.
@@ -243,7 +249,9 @@ impl<'a> Follower<'a> {
         let steps = 0..self.experiment.leaves().count();
         let faults: Vec<PlannedFault> =
             steps.flat_map(|step| self.step(step)).filter_map(Result::ok).collect();
-        let hit = faults.iter().flat_map(|fault| &fault.injections);
+        let injections = || faults.iter().flat_map(|fault| &fault.injections);
+        check_protected(self.experiment, injections(), &self.pods)?;
+        let hit = injections();
         let hit: BTreeSet<&str> =
             hit.map(|i| i.target.uid.as_str()).filter(|uid| there.contains(uid)).collect();
         let matched = self.pods.iter().filter(|pod| {

@@ -3,6 +3,7 @@
 
 mod change;
 mod follow;
+mod healthy;
 mod rounds;
 mod select;
 
@@ -12,13 +13,14 @@ use faultline_proto::{
     fault::{Expanded, Fault, Groups, Member, Scope},
     target::Target,
     units,
-    yaml::Span,
+    yaml::{Span, Spanned},
 };
 use serde::Serialize;
 use thiserror::Error;
 
 pub use change::Change;
 pub use follow::Follower;
+pub use healthy::fewest_healthy;
 pub use rounds::Rounds;
 pub use select::{Selection, select};
 
@@ -49,7 +51,7 @@ pub enum PlanError {
         why: String,
     },
     /// More would be hit than the experiment allows.
-    #[error("blast radius: {asked} would be hit, and `{rule}` allows {limit}")]
+    #[error("{}", beyond(.rule, .asked, .limit))]
     BlastRadius {
         /// The rule's name in the experiment.
         rule: &'static str,
@@ -57,6 +59,18 @@ pub enum PlanError {
         asked: String,
         /// How much may be.
         limit: String,
+        /// Where that is written.
+        span: Span,
+    },
+    /// Somebody would be hit who is protected.
+    #[error("`protected`: a {kind} would be on {pod}, which must not be hit")]
+    Protected {
+        /// The fault's kind.
+        kind: &'static str,
+        /// The pod.
+        pod: String,
+        /// Where that is written.
+        span: Span,
     },
 }
 
@@ -64,9 +78,21 @@ impl PlanError {
     /// Where in the experiment it is written, if at one place.
     pub fn span(&self) -> Option<Span> {
         match self {
-            Self::Empty { span, .. } => Some(*span),
-            Self::Fault { .. } | Self::BlastRadius { .. } => None,
+            Self::Empty { span, .. }
+            | Self::BlastRadius { span, .. }
+            | Self::Protected { span, .. } => Some(*span),
+            Self::Fault { .. } => None,
         }
+    }
+}
+
+/// What is said of a limit of the blast radius.
+fn beyond(rule: &str, asked: &str, limit: &str) -> String {
+    match rule {
+        "minHealthy" => {
+            format!("blast radius: {asked} would be left, and `{rule}` asks for {limit}")
+        }
+        _ => format!("blast radius: {asked} would be hit, and `{rule}` allows {limit}"),
     }
 }
 
@@ -141,6 +167,7 @@ impl Plan {
             });
         }
         let plan = Self { steps, targets };
+        check_protected(experiment, plan.injections(), pods)?;
         plan.check_blast_radius(experiment)?;
         Ok(plan)
     }
@@ -154,6 +181,14 @@ impl Plan {
                 PlannedStep::Rest => &[],
             })
             .flat_map(|fault| &fault.injections)
+    }
+
+    /// The faults of every step that has some.
+    pub fn fault_steps(&self) -> impl Iterator<Item = &[PlannedFault]> {
+        self.steps.iter().filter_map(|step| match step {
+            PlannedStep::Inject(faults) => Some(faults.as_slice()),
+            PlannedStep::Rest => None,
+        })
     }
 
     /// The nodes that are touched.
@@ -176,19 +211,40 @@ impl Plan {
 
 fn check_blast_radius(experiment: &Experiment, blast: Blast) -> Result<(), PlanError> {
     let Blast { pods_hit, pods_matched } = blast;
-    if let Some(max) = experiment.blast_radius.max_targets
+    if let Some(Spanned { value: max, span }) = experiment.blast_radius.max_targets
         && pods_hit > usize::try_from(max).unwrap_or(usize::MAX)
     {
-        let asked = format!("{pods_hit} pods");
-        return Err(PlanError::BlastRadius { rule: "maxTargets", asked, limit: max.to_string() });
+        let (rule, asked, limit) = ("maxTargets", format!("{pods_hit} pods"), max.to_string());
+        return Err(PlanError::BlastRadius { rule, asked, limit, span });
     }
-    if let Some(max) = experiment.blast_radius.max_basis_points {
+    if let Some(Spanned { value: max, span }) = experiment.blast_radius.max_basis_points {
         let share = pods_hit * 10_000 / pods_matched.max(1);
         let share = u32::try_from(share).unwrap_or(u32::MAX);
         if share > max {
             let asked = format!("{pods_hit} of {pods_matched} pods ({})", units::percent(share));
             let limit = units::percent(max).to_string();
-            return Err(PlanError::BlastRadius { rule: "maxPercent", asked, limit });
+            let rule = "maxPercent";
+            return Err(PlanError::BlastRadius { rule, asked, limit, span });
+        }
+    }
+    Ok(())
+}
+
+/// Whether nobody of these is protected.
+fn check_protected<'i>(
+    experiment: &Experiment,
+    injections: impl IntoIterator<Item = &'i PlannedInjection>,
+    pods: &[Pod],
+) -> Result<(), PlanError> {
+    let protected = &experiment.safety.protected;
+    if protected.is_empty() {
+        return Ok(());
+    }
+    for injection in injections {
+        let Some(pod) = pods.iter().find(|pod| pod.uid == injection.target.uid) else { continue };
+        if let Some(rule) = protected.iter().find(|rule| select::matches(rule, pod)) {
+            let (kind, pod) = (injection.fault.kind(), pod.target().to_string());
+            return Err(PlanError::Protected { kind, pod, span: rule.span });
         }
     }
     Ok(())

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use archive::RunFiles;
 pub use console::{Console, Output, counted, time};
 pub use environment::{AgentReport, Environment};
-pub use plan::PlanReport;
+pub use plan::{PlanReport, RuleReport};
 pub use probe::{
     DowntimeReport, LatencyReport, OutageReport, ProbeReport, SeriesReport, WindowReport,
 };

@@ -20,10 +20,34 @@ pub struct PlanReport {
     pub targets: Vec<TargetReport>,
     /// How much would be hit.
     pub blast: Option<Blast>,
+    /// What was looked at before, and what it came to.
+    pub rules: Vec<RuleReport>,
     /// What each agent would do, in order.
     pub injections: Vec<String>,
     /// Why it would be refused, each in one sentence. Empty: it would not.
     pub refused: Vec<String>,
+}
+
+/// A rule that is looked at before anything is done.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RuleReport {
+    /// Its name.
+    pub rule: String,
+    /// What it came to.
+    pub found: String,
+    /// Where it is written, if somewhere: `experiment.yaml:12`.
+    pub at: Option<String>,
+    /// Whether it holds. If not, the run is refused.
+    pub holds: bool,
+}
+
+impl RuleReport {
+    /// For a person.
+    pub fn sentence(&self) -> String {
+        let at = self.at.as_ref().map_or(String::new(), |at| format!(" ({at})"));
+        format!("{}: {}{at}", self.rule, self.found)
+    }
 }
 
 /// Who a target was found to be.
@@ -47,6 +71,7 @@ impl PlanReport {
         seed: u64,
         pods: &[Pod],
         planned: Result<(Plan, Vec<String>), Vec<String>>,
+        rules: Vec<RuleReport>,
     ) -> Self {
         let experiment = experiment.to_owned();
         match planned {
@@ -55,6 +80,7 @@ impl PlanReport {
                 seed,
                 targets: Vec::new(),
                 blast: None,
+                rules,
                 injections: Vec::new(),
                 refused,
             },
@@ -71,6 +97,7 @@ impl PlanReport {
                     seed,
                     targets: targets.collect(),
                     blast: Some(plan.blast()),
+                    rules,
                     injections,
                     refused: Vec::new(),
                 }
@@ -90,6 +117,8 @@ impl PlanReport {
             };
             lines.push(format!("  target {}: {chosen} ({matched} match{follow})", target.name));
         }
+        let holding = self.rules.iter().filter(|rule| rule.holds);
+        lines.extend(holding.map(|rule| format!("  holds: {}", rule.sentence())));
         lines.extend(self.injections.iter().map(|injection| format!("  would {injection}")));
         if let Some(Blast { pods_hit, pods_matched }) = self.blast {
             lines.push(format!("  {pods_hit} of {pods_matched} pods would be hit; nothing was"));

@@ -12,14 +12,14 @@ pub(super) async fn connect(place: &Place, plan: &Plan) -> Result<Fleet, Vec<Str
     Fleet::connect(&endpoints, &credentials).await.map_err(|errors| one_lines(&errors))
 }
 
-/// Connects to the agents that a run begins with; and where targets are followed, to those that may be
-/// needed later, as far as they can be reached now.
+/// Connects to the agents that a run begins with; and where targets are followed or have to be left
+/// healthy, to the others, as far as they can be reached now.
 pub(super) async fn connect_for(
     experiment: &Experiment,
     place: &Place,
     plan: &Plan,
 ) -> Result<Fleet, Vec<String>> {
-    if !experiment.follows() {
+    if !experiment.follows() && experiment.blast_radius.min_healthy.is_none() {
         return connect(place, plan).await;
     }
     let nodes = plan.nodes();

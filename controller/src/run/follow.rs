@@ -14,18 +14,19 @@ use faultline_proto::{fault::Hold, id::FaultId, pb};
 use tokio::task::JoinSet;
 
 use super::{
-    Run,
+    Ended, Run,
     attempts::Attempts,
     ended::{has_lost_target, is_let_go},
     inject::wire_one,
     one_line,
     renew::Renewer,
+    said_at,
     tasks::{self, Done},
     tracked::{Came, Shared, Tracked, lock},
 };
 use crate::{
     place::{Place, Seen},
-    plan::{Change, Follower, PlannedFault, PlannedInjection},
+    plan::{Change, Follower, PlannedFault, PlannedInjection, fewest_healthy},
     report::journal::Event,
 };
 
@@ -169,6 +170,16 @@ impl Run<'_> {
         let Some(following) = &self.following else { return Ok(Vec::new()) };
         let planned = following.follower.step(index).into_iter();
         planned.map(|fault| fault.map_err(|e| one_line(&e))).collect()
+    }
+
+    /// Refuses a step that would leave fewer healthy pods than are wanted, as they are now.
+    pub(super) fn still_healthy(&self, faults: &[PlannedFault]) -> Result<(), Ended> {
+        let Some(following) = &self.following else { return Ok(()) };
+        let pods = following.follower.pods();
+        match fewest_healthy(self.experiment, [faults], pods, &self.away) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Ended::Refused(vec![said_at(self.experiment, &error)])),
+        }
     }
 
     /// Notes whose targets are followed.

@@ -82,6 +82,7 @@ impl Run<'_> {
         self.phase(Phase::Inject, Some(index));
         let faults = self.step_now(index).map_err(|e| Ended::Refused(vec![e]))?;
         let faults = faults.as_slice();
+        self.still_healthy(faults)?;
         let injections = wire(&self.fleet, self.experiment.lease, faults)
             .map_err(|e| Ended::Refused(vec![e]))?;
         let fleet = Arc::clone(&self.fleet);

@@ -21,6 +21,7 @@ mod judge;
 mod measured;
 mod method;
 mod observe;
+mod preflight;
 mod record;
 mod renew;
 mod revert;
@@ -31,7 +32,7 @@ mod tracked;
 mod watch;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -40,10 +41,11 @@ use faultline_probe::HostDialer;
 use faultline_proto::id::RunId;
 
 use self::{
-    connect::{connect, connect_for},
+    connect::connect_for,
     ends::Ends,
     follow::Following,
     judge::Judged,
+    preflight::Rules,
     record::Taps,
     watch::{Watch, Watched},
 };
@@ -58,7 +60,7 @@ use crate::{
     plan::{Follower, Plan, PlanError, PlannedStep},
     probe::{self, CurrentPod, Running, Times},
     report::{
-        Console, Environment, InjectionReport, Report, SCHEMA_VERSION, Verdict,
+        Console, Environment, InjectionReport, Report, RuleReport, SCHEMA_VERSION, Verdict,
         journal::{Event, Phase},
         millis,
     },
@@ -94,6 +96,8 @@ struct Run<'a> {
     step: Option<usize>,
     /// The stop conditions, until the watch takes them.
     watched: Vec<Watched>,
+    /// Pods that do not count as healthy: others are at work on them, or nobody can be asked.
+    away: BTreeSet<String>,
     watch: Option<Watch>,
     /// From a broken condition until everything was reverted.
     stop_took: Option<Duration>,
@@ -151,6 +155,7 @@ pub async fn run_recorded(
         taps: Taps::default(),
         step: None,
         watched: Vec::new(),
+        away: BTreeSet::new(),
         watch: None,
         stop_took: None,
         exec_pods: Vec::new(),
@@ -164,8 +169,9 @@ pub async fn run_recorded(
         times: Times::default(),
         end_recorded: false,
     };
+    let limit = run.start_limit();
     let ended = run.phases(place).await.err();
-    drop(run.watch.take());
+    drop((limit, run.watch.take()));
     console.quiet();
     if let Some(ended) = &ended {
         run.record_end(ended);
@@ -239,18 +245,28 @@ fn nothing_done(experiment: &Experiment, place: String, recorder: &Recorder) -> 
     }
 }
 
-/// Plans an experiment on the pods of a place, and has its agents plan it too. Nothing is changed.
+/// Plans an experiment on the pods of a place, and has its agents plan it too. Nothing is changed. `rules`
+/// take what was looked at, also where it is refused.
 ///
 /// # Errors
 /// What speaks against it, each in one sentence.
 pub async fn dry_run(
     experiment: &Experiment,
     place: &Place,
+    rules: &mut Vec<RuleReport>,
 ) -> Result<(Plan, Vec<String>), Vec<String>> {
+    let mut note = |looked: Rules| {
+        let refused = looked.check();
+        rules.extend(looked.0);
+        refused
+    };
+    note(preflight::fences(experiment, place))?;
     let pods = place.pods();
-    let plan = Plan::new(experiment, &pods).map_err(|e| vec![one_line(&e)])?;
-    let fleet = connect(place, &plan).await?;
+    let plan = Plan::new(experiment, &pods).map_err(|e| vec![said_at(experiment, &e)])?;
+    note(preflight::limits(experiment, &plan))?;
+    let fleet = connect_for(experiment, place, &plan).await?;
     let run_id = RunId::random().map_err(|e| vec![e.to_string()])?;
+    note(preflight::agents(experiment, &plan, &pods, &fleet, run_id).await.0)?;
     let mut planned = Vec::new();
     for step in &plan.steps {
         if let PlannedStep::Inject(faults) = step {
@@ -281,10 +297,11 @@ impl Run<'_> {
 
     async fn phases(&mut self, place: &Arc<Place>) -> Result<(), Ended> {
         self.phase(Phase::Preflight, None);
+        preflight::fences(self.experiment, place).check().map_err(Ended::Refused)?;
         let pods = place.pods();
         self.note_apps(&pods);
         let plan = Plan::new(self.experiment, &pods)
-            .map_err(|e: PlanError| Ended::Refused(vec![one_line(&e)]))?;
+            .map_err(|e| Ended::Refused(vec![said_at(self.experiment, &e)]))?;
         for (name, selection) in &plan.targets {
             let names: Vec<String> =
                 selection.chosen.iter().map(|i| pods[*i].target().to_string()).collect();
@@ -296,7 +313,7 @@ impl Run<'_> {
         let fleet = ends.unless(connecting).await?.map_err(Ended::Refused)?;
         self.fleet = Arc::new(fleet);
         self.record_agents();
-        ends.unless(self.preflight(&plan)).await??;
+        ends.unless(self.preflight(&plan, &pods)).await??;
         self.start_probes(place, &plan, &pods)?;
         self.steady_state().await?;
         self.following = Some(Following::new(Follower::new(self.experiment, &plan, &pods), place));
@@ -305,17 +322,12 @@ impl Run<'_> {
         self.recovery().await
     }
 
-    /// Has every step planned by the agents before the first one is begun.
-    async fn preflight(&self, plan: &Plan) -> Result<(), Ended> {
-        let nodes = plan.nodes();
-        for agent in self.fleet.agents().filter(|agent| nodes.contains(agent.node())) {
-            if let Some(reason) = &agent.description().halted_reason {
-                let node = agent.node();
-                let text =
-                    format!("node {node} is halted ({reason}); `faultline resume` ends that");
-                return Err(Ended::Refused(vec![text]));
-            }
-        }
+    /// Looks at the rules that agents are asked for, and has every step planned by the agents before the first one is begun.
+    async fn preflight(&mut self, plan: &Plan, pods: &[Pod]) -> Result<(), Ended> {
+        let fleet = Arc::clone(&self.fleet);
+        let (rules, away) = preflight::agents(self.experiment, plan, pods, &fleet, self.id).await;
+        rules.check().map_err(Ended::Refused)?;
+        self.away = away;
         for step in &plan.steps {
             let PlannedStep::Inject(faults) = step else { continue };
             let wired = inject::wire(&self.fleet, self.experiment.lease, faults)
@@ -355,6 +367,12 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// A reason against a plan, and where in the experiment it is written.
+fn said_at(experiment: &Experiment, error: &PlanError) -> String {
+    let text = one_line(error);
+    error.span().map_or(text.clone(), |span| format!("{text} ({})", experiment.place_of(span)))
 }
 
 /// An error and all its causes, on one line.

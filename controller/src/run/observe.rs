@@ -11,6 +11,7 @@ use tokio::time;
 
 use super::{Ended, Run, judge};
 use crate::{
+    experiment::Experiment,
     probe::{Fold, Times, Window},
     report::{counted, journal::Phase},
 };
@@ -31,14 +32,21 @@ pub(super) struct Doing<'a> {
     pub(super) end: Instant,
 }
 
+/// How long the system is looked at before anything is done to it.
+pub(super) fn steady_window(experiment: &Experiment) -> Duration {
+    let Some(slowest) = experiment.probes.iter().map(|probe| probe.every).max() else {
+        return Duration::ZERO;
+    };
+    (slowest * STEADY_ATTEMPTS).clamp(STEADY_MIN, STEADY_MAX)
+}
+
 impl Run<'_> {
     /// Looks at the system before anything is done to it: one that is not well is not experimented on.
     pub(super) async fn steady_state(&mut self) -> Result<(), Ended> {
         if self.probes.is_empty() {
             return Ok(());
         }
-        let slowest = self.experiment.probes.iter().map(|p| p.every).max().unwrap_or_default();
-        let window = (slowest * STEADY_ATTEMPTS).clamp(STEADY_MIN, STEADY_MAX);
+        let window = steady_window(self.experiment);
         self.phase(Phase::Steady, None);
         let from = self.now();
         self.times.steady_from = Some(from);

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use faultline_probe::{FailureKind, Sample};
+use faultline_proto::units;
 use tokio::{
     sync::mpsc::UnboundedReceiver,
     task::JoinHandle,
@@ -70,6 +71,20 @@ impl Run<'_> {
             let watch = tokio::spawn(watch(watched, self.origin, self.ends.clone()));
             self.watch = Some(Watch(watch));
         }
+    }
+
+    /// Ends the run when it has taken as long as it may.
+    pub(super) fn start_limit(&self) -> Option<Watch> {
+        let max = self.experiment.safety.max_duration.as_ref()?;
+        let (limit, place) = (max.value, self.experiment.place_of(max.span));
+        let ends = self.ends.clone();
+        Some(Watch(tokio::spawn(async move {
+            time::sleep(limit).await;
+            let limit = units::duration(limit);
+            ends.raise(format!(
+                "maxDuration: the run has taken {limit}, and no more is allowed ({place})"
+            ));
+        })))
     }
 
     /// Says why a step is ended, if a condition did that.

@@ -50,6 +50,8 @@ pub(super) struct NodePlan {
 pub(super) struct PodPlan {
     pub(super) namespace: String,
     pub(super) name: String,
+    /// The name that stands in the specification, of all its replicas.
+    pub(super) owner: String,
     pub(super) uid: String,
     pub(super) labels: BTreeMap<String, String>,
     /// The last byte of its address.
@@ -126,6 +128,7 @@ impl NodePlan {
             name: pod.name.clone(),
             uid: pod.uid.clone(),
             node: self.name.clone(),
+            owner: Some(pod.owner.clone()),
             labels: pod.labels.clone(),
             addresses: self.addresses(pod),
             containers: Vec::new(),
@@ -235,6 +238,7 @@ fn pod_plan(pod: &SandboxPod, name: String, host: u8) -> Result<PodPlan, Sandbox
     Ok(PodPlan {
         namespace: pod.namespace.clone(),
         name,
+        owner: pod.name.clone(),
         uid: uuid()?,
         labels: pod.labels.clone(),
         host,

@@ -165,6 +165,7 @@ fn pod(node: &Node, problems: &mut Problems) -> Option<Pod> {
         checked(node, problems, is_pod_uid, "a UUID or 32 hexadecimal digits, in lower case")
     });
     let on = fields.required("node", problems, name);
+    let owner = fields.optional("owner", problems, name);
     let labels = fields.optional("labels", problems, |node, problems| map(node, problems, label));
     let addresses = fields.optional("addresses", problems, list(address));
     let containers = fields.optional("containers", problems, list(container));
@@ -174,6 +175,7 @@ fn pod(node: &Node, problems: &mut Problems) -> Option<Pod> {
         name: pod_name?,
         uid: uid?,
         node: on?,
+        owner,
         labels: labels.unwrap_or_default(),
         addresses: addresses.unwrap_or_default(),
         containers: containers.unwrap_or_default(),
