@@ -45,6 +45,10 @@ pub struct Record {
     pub run_id: RunId,
     /// `/proc/sys/kernel/random/boot_id` of when it was written: after a reboot the kernel is clean.
     pub boot_id: String,
+    /// The pid namespace of who wrote it: in another one nobody can be looked for. Records of older agents
+    /// do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid_ns: Option<String>,
     /// What it is on.
     pub target: Target,
     /// What was asked for.

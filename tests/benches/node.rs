@@ -104,6 +104,7 @@ fn record(namespace: &Namespace) -> Record {
     Record {
         fault_id: id,
         run_id: RunId::from_bits(1),
+        pid_ns: None,
         boot_id: "01234567-89ab-cdef-0123-456789abcdef".into(),
         target: resolved(namespace).target,
         fault: Fault::Partition(partition()),

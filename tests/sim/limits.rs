@@ -162,7 +162,7 @@ async fn requests_that_pass_a_limit_are_refused_with_it() {
     names(&client.revert(revert).await.expect_err("too many"), &count.to_string(), "reverts");
     let renew = pb::RenewRequest { fault_ids: fault_ids.clone() };
     names(&client.renew(renew).await.expect_err("too many"), &count.to_string(), "renewals");
-    let resume = pb::ResumeRequest { acknowledged_fault_ids: fault_ids };
+    let resume = pb::ResumeRequest { acknowledged_fault_ids: fault_ids, ..Default::default() };
     names(&client.resume(resume).await.expect_err("too many"), &count.to_string(), "resume");
 
     let late = pb::CommitRequest {

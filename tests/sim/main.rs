@@ -10,6 +10,7 @@ mod metrics;
 mod monitoring;
 mod ops;
 mod preflight;
+mod scale;
 mod stop;
 mod told;
 mod verdict;

@@ -236,7 +236,7 @@ async fn an_amendment_that_makes_no_sense_gets_a_typed_status() {
         ("a fault that is not here", "unknown_fault", vec![amendment()]),
     ];
     for (what, word, amendments) in cases {
-        let request = pb::AmendRequest { amendments };
+        let request = pb::AmendRequest { amendments, ..pb::AmendRequest::default() };
         let status = client.amend(request).await.expect_err(what);
         let code = if word == "invalid" { Code::InvalidArgument } else { Code::NotFound };
         assert_eq!(status.code(), code, "{what}: {status:?}");
@@ -246,7 +246,7 @@ async fn an_amendment_that_makes_no_sense_gets_a_typed_status() {
     }
     // Where the mistake is.
     let second = pb::Amendment { fault_id: "00000000000000a2".into(), fault: None };
-    let request = pb::AmendRequest { amendments: vec![amendment(), second] };
+    let request = pb::AmendRequest { amendments: vec![amendment(), second], ..Default::default() };
     let status = client.amend(request).await.expect_err("no fault");
     assert!(status.message().contains("amendments[1].fault"), "{status:?}");
 }
@@ -347,6 +347,7 @@ async fn what_a_person_acknowledged_keeps_no_new_fault_away_over_restarts() {
     let mut client = agent.controller().await;
     let acknowledge = |ids: &[&str]| pb::ResumeRequest {
         acknowledged_fault_ids: ids.iter().map(|id| (*id).to_owned()).collect(),
+        ..pb::ResumeRequest::default()
     };
     client.halt(pb::HaltRequest { reason: "a look".into() }).await.expect("halted");
     let wrong = acknowledge(&["00000000000000b2", "00000000000000b3"]);

@@ -9,6 +9,7 @@ pub mod pki;
 pub mod process;
 pub mod program;
 pub mod sandbox;
+pub mod scale;
 pub mod sim;
 pub mod supervised;
 pub mod torture;

@@ -99,7 +99,7 @@ impl Supervised {
             fault: fault.clone(),
         };
         let items = amendments.iter().map(item).collect();
-        self.runtime.block_on(self.supervisor.handle.amend(items)).expect("it listens")
+        self.runtime.block_on(self.supervisor.handle.amend(items, None)).expect("it listens")
     }
 
     /// How everything stands.

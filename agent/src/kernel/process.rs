@@ -44,6 +44,13 @@ pub fn shares_pid_namespace(pid: i32) -> bool {
     status.is_ok_and(|status| status.nspid.is_none_or(|pids| pids.len() == 1))
 }
 
+/// The identity of the pid namespace that this process is in, `pid:[4026531836]` say, as `namespaces(7)`
+/// has it; `None` if that cannot be read.
+pub fn own_pid_namespace() -> Option<String> {
+    let link = fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(link.to_string_lossy().into_owned())
+}
+
 /// Every pid there is now, as far as this process's `/proc` shows them.
 ///
 /// # Errors

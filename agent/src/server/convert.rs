@@ -118,10 +118,14 @@ pub(super) fn amend(wire: pb::AmendRequest) -> Result<Vec<AmendItem>, InvalidWir
     Ok(items)
 }
 
+/// A time after which a request is not to be done any more; `None` for 0.
+pub(super) fn not_after(nanos: u64) -> Option<BootTime> {
+    (nanos > 0).then_some(BootTime::from_nanos(nanos))
+}
+
 /// When a commit is to take place, and when no more.
 pub(super) fn when(wire: &pb::CommitRequest, now: BootTime) -> Result<When, InvalidWire> {
-    let time = |nanos: u64| (nanos > 0).then_some(BootTime::from_nanos(nanos));
-    let (at, not_after) = (time(wire.at_boottime_ns), time(wire.not_after_boottime_ns));
+    let (at, not_after) = (not_after(wire.at_boottime_ns), not_after(wire.not_after_boottime_ns));
     if at > Some(now.after(PREPARED_MAX)) {
         let problem = format!("is more than {PREPARED_MAX:?} away");
         return Err(InvalidWire::new("at_boottime_ns", problem));

@@ -55,6 +55,7 @@ pub(super) fn not_allowed(error: &NotAllowedFault) -> Status {
 pub(super) fn resume(error: &ResumeError) -> Status {
     match error {
         ResumeError::NotStuck { id, .. } => status(Code::NotFound, "not_stuck", Some(*id), error),
+        ResumeError::TooLate => status(Code::FailedPrecondition, "too_late", None, error),
         ResumeError::NotKept { id, .. } => {
             status(Code::FailedPrecondition, "journal", Some(*id), error)
         }
@@ -82,6 +83,7 @@ pub(super) fn amend(error: &AmendError) -> Status {
         AmendError::NotAllowed { id, .. } => {
             status(Code::FailedPrecondition, "wrong_state", Some(*id), error)
         }
+        AmendError::TooLate => status(Code::FailedPrecondition, "too_late", None, error),
         AmendError::Journal(_) => status(Code::FailedPrecondition, "journal", None, error),
         AmendError::Refused { id, source, .. } => refused(error, *id, source),
         AmendError::NotMade { id, .. } => status(Code::Internal, "kernel", Some(*id), error),

@@ -141,10 +141,12 @@ impl agent_server::Agent for Service {
     }
 
     async fn amend(&self, request: Request<pb::AmendRequest>) -> Answer<pb::AmendResponse> {
-        let items = convert::amend(request.into_inner()).map_err(|e| error::invalid(&e))?;
+        let request = request.into_inner();
+        let not_after = convert::not_after(request.not_after_boottime_ns);
+        let items = convert::amend(request).map_err(|e| error::invalid(&e))?;
         let statuses = self
             .supervisor
-            .amend(items)
+            .amend(items, not_after)
             .await
             .map_err(error::queue)?
             .map_err(|e| error::amend(&e))?;
@@ -202,9 +204,11 @@ impl agent_server::Agent for Service {
     }
 
     async fn resume(&self, request: Request<pb::ResumeRequest>) -> Answer<pb::ResumeResponse> {
-        let acknowledged =
-            convert::acknowledged(&request.into_inner()).map_err(|e| error::invalid(&e))?;
-        let resumed = self.supervisor.resume(acknowledged).await.map_err(error::queue)?;
+        let request = request.into_inner();
+        let not_after = convert::not_after(request.not_after_boottime_ns);
+        let acknowledged = convert::acknowledged(&request).map_err(|e| error::invalid(&e))?;
+        let resumed =
+            self.supervisor.resume(acknowledged, not_after).await.map_err(error::queue)?;
         resumed.map_err(|e| error::resume(&e))?;
         Ok(Response::new(pb::ResumeResponse {}))
     }

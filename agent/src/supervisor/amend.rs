@@ -53,6 +53,9 @@ pub enum AmendError {
         #[source]
         source: Refusal,
     },
+    /// It was asked for too long ago. Nothing was changed.
+    #[error("nothing is changed: whoever asked for it has given up by now")]
+    TooLate,
     /// The undo records could not be written, so the kernel must not be touched. Nothing was changed.
     #[error("the journal cannot be written, and without it nothing is changed")]
     Journal(#[from] JournalError),

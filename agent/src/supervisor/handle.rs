@@ -128,6 +128,7 @@ pub(super) enum Request {
     },
     Amend {
         items: Vec<AmendItem>,
+        not_after: Option<BootTime>,
         reply: oneshot::Sender<AmendAnswer>,
     },
     Revert {
@@ -143,6 +144,7 @@ pub(super) enum Request {
     },
     Resume {
         acknowledged: Vec<FaultId>,
+        not_after: Option<BootTime>,
         reply: oneshot::Sender<Result<(), ResumeError>>,
     },
     Condition {
@@ -198,12 +200,17 @@ impl Handle {
         self.ask(|reply| Request::Renew { ids, reply }).await
     }
 
-    /// Changes what injections do that are in effect. Answers as [`Handle::commit`] does.
+    /// Changes what injections do that are in effect, but not after `not_after`: whoever asks has given
+    /// up by then. Answers as [`Handle::commit`] does.
     ///
     /// # Errors
     /// When the supervisor takes no request.
-    pub async fn amend(&self, items: Vec<AmendItem>) -> Result<AmendAnswer, QueueError> {
-        self.ask(|reply| Request::Amend { items, reply }).await
+    pub async fn amend(
+        &self,
+        items: Vec<AmendItem>,
+        not_after: Option<BootTime>,
+    ) -> Result<AmendAnswer, QueueError> {
+        self.ask(|reply| Request::Amend { items, not_after, reply }).await
     }
 
     /// Takes injections back. Answers when each is reverted or stuck.
@@ -230,15 +237,17 @@ impl Handle {
         self.ask(|reply| Request::Halt { reason, reply }).await
     }
 
-    /// Ends a halt, and takes new faults beside what is stuck of `acknowledged`.
+    /// Ends a halt, and takes new faults beside what is stuck of `acknowledged`; but not after
+    /// `not_after`: whoever asks has given up by then.
     ///
     /// # Errors
     /// When the supervisor takes no request; the inner error says why it was not done.
     pub async fn resume(
         &self,
         acknowledged: Vec<FaultId>,
+        not_after: Option<BootTime>,
     ) -> Result<Result<(), ResumeError>, QueueError> {
-        self.ask(|reply| Request::Resume { acknowledged, reply }).await
+        self.ask(|reply| Request::Resume { acknowledged, not_after, reply }).await
     }
 
     /// Whether the node takes new injections.

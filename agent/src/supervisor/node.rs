@@ -65,6 +65,8 @@ pub(super) struct NodeState {
     pub(super) resolver: Arc<Resolver>,
     pub(super) journal: Journal,
     pub(super) boot_id: String,
+    /// The pid namespace that this process is in; `None` if that cannot be read.
+    pub(super) pid_ns: Option<String>,
     pub(super) halt_file: PathBuf,
     pub(super) halt: Option<HaltState>,
     pub(super) last_halt: Option<BootTime>,
@@ -224,6 +226,7 @@ impl NodeState {
             Err(e) => problems.push(chain(&e)),
         }
         drop(held.live.take());
+        problems.extend(cannot_look(held.record().pid_ns.as_deref(), self.pid_ns.as_deref()));
         match injection.residue() {
             Ok(residue) => problems.extend(residue),
             Err(e) => problems.push(format!("the kernel could not be read: {}", chain(&e))),
@@ -346,6 +349,18 @@ impl NodeState {
             drop(self.changes.send(held.status()));
         }
     }
+}
+
+/// Why whoever is not seen from here must not be called gone, if that is so: the processes of the target
+/// were known in another pid namespace than this one.
+fn cannot_look(recorded: Option<&str>, own: Option<&str>) -> Option<String> {
+    let (recorded, own) = (recorded?, own?);
+    (recorded != own).then(|| {
+        format!(
+            "cannot look: it was injected from {recorded}, and this agent is in {own}; start it with \
+             `hostPID: true`"
+        )
+    })
 }
 
 fn write_synced(path: &Path, text: &str) -> io::Result<()> {

@@ -115,6 +115,7 @@ impl NodeState {
                 fault_id: item.fault_id,
                 run_id,
                 boot_id: self.boot_id.clone(),
+                pid_ns: self.pid_ns.clone(),
                 target: item.target,
                 fault: item.fault,
                 lease: item.lease,

@@ -10,10 +10,11 @@ use tokio::sync::oneshot;
 use tracing::info;
 
 use super::{
-    amend::AmendAnswer,
+    amend::{AmendAnswer, AmendError},
     handle::{CommitAnswer, Request, RevertScope, Reverted, Unrecorded, When},
     held::{Held, Status},
     node::{COMMIT_ANSWER_MAX, NodeState},
+    stuck::ResumeError,
 };
 use crate::kernel::clock;
 
@@ -106,7 +107,10 @@ fn take(node: &mut NodeState, waiters: &mut Vec<Waiter>, request: Request) {
             let until = at.unwrap_or_else(clock::now).after(COMMIT_ANSWER_MAX);
             waiters.push(Waiter::Commit { ids, until, reply });
         }
-        Request::Amend { items, reply } => {
+        Request::Amend { items, not_after, reply } => {
+            if is_past(not_after) {
+                return send(reply, Err(AmendError::TooLate));
+            }
             let ids = items.iter().map(|item| item.fault_id).collect();
             if let Err(error) = node.amend(items) {
                 return send(reply, Err(error));
@@ -131,7 +135,10 @@ fn take(node: &mut NodeState, waiters: &mut Vec<Waiter>, request: Request) {
             let ids = revert_all(node, RevertReason::Halted);
             waiters.push(Waiter::Halt { ids, kept, reply });
         }
-        Request::Resume { acknowledged, reply } => send(reply, node.resume(&acknowledged)),
+        Request::Resume { acknowledged, not_after, reply } => {
+            let late = is_past(not_after).then_some(ResumeError::TooLate);
+            send(reply, late.map_or_else(|| node.resume(&acknowledged), Err));
+        }
         Request::Condition { reply } => send(reply, node.condition()),
         Request::Shutdown { reply } => {
             node.is_closing = true;
@@ -139,6 +146,11 @@ fn take(node: &mut NodeState, waiters: &mut Vec<Waiter>, request: Request) {
             waiters.push(Waiter::Shutdown { ids, reply });
         }
     }
+}
+
+/// Whether whoever asked has given up by now. A request may have waited in an agent that was stopped.
+fn is_past(not_after: Option<BootTime>) -> bool {
+    not_after.is_some_and(|not_after| not_after < clock::now())
 }
 
 /// Answers whoever waits for something that has come. Returns whether a shutdown is complete.

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     failpoint,
     journal::{Journal, JournalError},
+    kernel::process::own_pid_namespace,
     metrics::Metrics,
     resolve::Resolver,
 };
@@ -103,6 +104,7 @@ impl Supervisor {
             resolver: config.resolver,
             journal,
             boot_id: boot_id.trim().to_owned(),
+            pid_ns: own_pid_namespace(),
             halt_file,
             halt,
             last_halt: None,

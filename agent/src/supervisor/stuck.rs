@@ -60,6 +60,9 @@ pub enum ResumeError {
         /// What could be.
         stuck: Vec<FaultId>,
     },
+    /// It was asked for too long ago. Nothing was changed.
+    #[error("nothing is resumed: whoever asked for it has given up by now")]
+    TooLate,
     /// The acknowledgement would not last.
     #[error("cannot acknowledge fault {id}")]
     NotKept {

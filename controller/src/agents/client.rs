@@ -157,12 +157,10 @@ impl Agent {
         fault_ids: Vec<String>,
         at: Option<BootTime>,
     ) -> Result<Vec<pb::InjectionStatus>, AgentError> {
-        // Whatever holds the request up: nothing is injected once nobody waits for it any more.
-        let not_after = Instant::now() + ANSWER_MAX.saturating_sub(self.clock.uncertainty());
         let request = pb::CommitRequest {
             fault_ids,
             at_boottime_ns: at.map_or(0, BootTime::as_nanos),
-            not_after_boottime_ns: self.clock.to_agent(not_after).as_nanos(),
+            not_after_boottime_ns: self.patience_ends(),
         };
         let mut client = self.client.clone();
         Ok(self.answered(client.commit(timed(request))).await?.injections)
@@ -191,7 +189,8 @@ impl Agent {
         amendments: Vec<pb::Amendment>,
     ) -> Result<Vec<pb::InjectionStatus>, AgentError> {
         let mut client = self.client.clone();
-        let request = timed(pb::AmendRequest { amendments });
+        let not_after_boottime_ns = self.patience_ends();
+        let request = timed(pb::AmendRequest { amendments, not_after_boottime_ns });
         Ok(self.answered(client.amend(request)).await?.injections)
     }
 
@@ -238,9 +237,17 @@ impl Agent {
         acknowledged_fault_ids: Vec<String>,
     ) -> Result<(), AgentError> {
         let mut client = self.client.clone();
-        let request = timed(pb::ResumeRequest { acknowledged_fault_ids });
+        let not_after_boottime_ns = self.patience_ends();
+        let request = timed(pb::ResumeRequest { acknowledged_fault_ids, not_after_boottime_ns });
         self.answered(client.resume(request)).await?;
         Ok(())
+    }
+
+    /// When nobody waits any more for an answer to what is asked now, in the agent's time. Whatever holds
+    /// the request up, it is not done after that.
+    fn patience_ends(&self) -> u64 {
+        let ends = Instant::now() + ANSWER_MAX.saturating_sub(self.clock.uncertainty());
+        self.clock.to_agent(ends).as_nanos()
     }
 
     /// Waits for something of this agent, but no longer than `limit`.

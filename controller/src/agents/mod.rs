@@ -24,6 +24,8 @@ use crate::place::{AgentEndpoint, Credentials};
 const CONCURRENT_MAX: usize = 64;
 /// How far ahead the instant of a commit on several nodes is set: time for the last to hear of it.
 const COMMIT_LEAD_MIN: Duration = Duration::from_millis(10);
+/// The same, for each node: what it takes to tell one of them, on a busy machine.
+const COMMIT_LEAD_PER_NODE: Duration = Duration::from_micros(1_500);
 
 /// Agents by node.
 #[derive(Debug, Default)]
@@ -90,6 +92,19 @@ impl Fleet {
     where
         F: Future<Output = Result<T, AgentError>>,
     {
+        self.each_of(CONCURRENT_MAX, nodes, call).await
+    }
+
+    /// The same, of so many at once.
+    async fn each_of<T, F>(
+        &self,
+        at_once: usize,
+        nodes: Vec<String>,
+        call: impl Fn(Agent) -> F,
+    ) -> Answers<T>
+    where
+        F: Future<Output = Result<T, AgentError>>,
+    {
         let agents = nodes.into_iter().filter_map(|node| self.agents.get(&node).cloned());
         let calls: Vec<_> = agents
             .map(|agent| {
@@ -98,7 +113,7 @@ impl Fleet {
                 async move { (node, answer.await) }
             })
             .collect();
-        stream::iter(calls).buffer_unordered(CONCURRENT_MAX).collect().await
+        stream::iter(calls).buffer_unordered(at_once).collect().await
     }
 
     fn nodes(&self) -> Vec<String> {
@@ -152,10 +167,15 @@ impl Fleet {
     /// Injects what was prepared, everywhere at one instant.
     pub async fn commit(&self, ids: &ByNode<String>) -> Answers<Vec<pb::InjectionStatus>> {
         let rtt_max = ids.keys().filter_map(|n| self.agents.get(n)).map(|a| a.clock().rtt()).max();
-        let lead = (rtt_max.unwrap_or_default() * 2).max(COMMIT_LEAD_MIN);
+        let nodes = u32::try_from(ids.len()).unwrap_or(u32::MAX);
+        let lead = (rtt_max.unwrap_or_default() * 2)
+            .max(COMMIT_LEAD_MIN)
+            .max(COMMIT_LEAD_PER_NODE.saturating_mul(nodes));
         // One node needs no appointment.
         let at = (ids.len() > 1).then(|| Instant::now() + lead);
-        self.each(ids.keys().cloned().collect(), |agent| {
+        // All of them at once, however many: an agent answers only after that instant, and whoever had to
+        // wait for an answer of others would be late.
+        self.each_of(usize::MAX, ids.keys().cloned().collect(), |agent| {
             let at = at.map(|at| agent.clock().to_agent(at));
             let ids = of(ids, &agent);
             async move { agent.commit(ids, at).await }

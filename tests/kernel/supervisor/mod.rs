@@ -3,9 +3,11 @@
 
 mod commit;
 mod disk;
+mod late;
 mod limits;
 mod meter;
 mod overlap;
+mod pid_namespace;
 mod unrecorded;
 
 use std::{sync::Arc, time::Duration};
