@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use faultline::{
-    report::{Console, Output, Report, Verdict},
+    report::{Console, Outcome, Output, Report, Verdict},
     run::{Interrupt, run},
 };
 use faultline_tests::{
@@ -61,8 +61,13 @@ async fn serve(system: System, calls: Arc<Calls>, told: tokio::sync::oneshot::Se
 
 /// Runs `method` with one tcp probe that has these bounds.
 async fn run_with(system: System, bounds: &str, method: &str) -> (Report, u32) {
+    run_against(system, Flaw::None, bounds, method).await
+}
+
+/// The same, with an agent that has this flaw.
+async fn run_against(system: System, flaw: Flaw, bounds: &str, method: &str) -> (Report, u32) {
     let authority = Authority::new().expect("an authority");
-    let agent = FakeAgent::start(&authority, "node1", Flaw::None).await.expect("an agent");
+    let agent = FakeAgent::start(&authority, "node1", flaw).await.expect("an agent");
     let (told, address) = tokio::sync::oneshot::channel();
     let serving = tokio::spawn(serve(system, Arc::clone(&agent.calls), told));
     let address = address.await.expect("an address");
@@ -154,4 +159,82 @@ async fn recovery_counts_from_the_last_fault_that_is_over_at_once() {
     // It was well for long after the first one. That is not what was asked.
     assert_eq!(report.verdict, Verdict::Deviated, "{report:#?}");
     assert!(report.reasons[0].contains("did not recover"), "{:?}", report.reasons);
+}
+
+#[tokio::test]
+async fn assertions_are_judged_one_by_one_and_the_first_that_is_broken_is_the_reason() {
+    let system = System::Breaks(1, Duration::from_millis(300));
+    let bounds = "      recovery: { within: 3s, stableFor: 100ms }";
+    let method = &format!(
+        "{CUT}
+  assertions:
+    - {{ downtime: \"< 5s\", probe: api }}
+    - {{ longestOutage: \"< 100ms\" }}
+    - {{ outages: \"<= 1\" }}
+    - {{ availability: \">= 99.9%\" }}
+    - {{ errors: \">= 5\" }}
+    - {{ max: \"< 30s\", when: before }}
+    - {{ timeToDetect: \"< 3s\" }}
+    - {{ timeToRecover: \"< 3s\" }}
+    - {{ timeToEffect: \"< 10s\" }}
+    - {{ commitSkew: \"<= 0s\" }}"
+    );
+    let (report, _) = run_with(system, bounds, method).await;
+    assert_eq!(report.verdict, Verdict::Deviated, "{report:#?}");
+    let broken: Vec<&str> = report
+        .assertions
+        .iter()
+        .filter(|assertion| assertion.outcome == Outcome::Deviated)
+        .map(|assertion| assertion.measure.as_str())
+        .collect();
+    assert_eq!(broken, ["longestOutage", "availability"], "{:#?}", report.assertions);
+    let held = report.assertions.iter().filter(|a| a.outcome == Outcome::Held).count();
+    assert_eq!(held, 8, "{:#?}", report.assertions);
+    let reason = &report.reasons[0];
+    assert!(reason.starts_with("longestOutage < 100ms is asked, was "), "{reason}");
+    assert!(reason.ends_with("(probe `api`) (test.yaml:17)"), "{reason}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_said_is_not_held() {
+    let method = &format!(
+        "{CUT}
+  assertions:
+    - {{ timeToDetect: \"< 10s\" }}
+    - {{ downtime: \"<= 0s\" }}"
+    );
+    let (report, _) = run_with(System::Well, "", method).await;
+    assert_eq!(report.verdict, Verdict::Deviated, "{report:#?}");
+    assert_eq!(report.assertions[0].outcome, Outcome::Inconclusive, "nothing failed");
+    assert!(report.reasons[0].contains("nothing failed"), "{:?}", report.reasons);
+}
+
+#[tokio::test]
+async fn latencies_have_bounds_before_and_during() {
+    let bounds = "      during: { latency: { p99: \"< 1us\" } }";
+    let (report, _) = run_with(System::Well, bounds, CUT).await;
+    assert_eq!(report.verdict, Verdict::Deviated, "{report:#?}");
+    let reason = &report.reasons[0];
+    assert!(reason.starts_with("during the fault, probe `api` had a p99 of "), "{reason}");
+    assert!(reason.ends_with(", and < 1us is asked"), "{reason}");
+    assert_eq!(report.probes[0].during.within, Some(false));
+}
+
+#[tokio::test]
+async fn agents_that_lie_or_are_late_make_no_run_held() {
+    let bounds = "      recovery: { within: 2s, stableFor: 100ms }";
+    let method = &format!("{CUT}\n  assertions:\n    - {{ timeToEffect: \"< 10s\" }}");
+    for flaw in [
+        Flaw::NoEffect,
+        Flaw::LiesAboutTarget,
+        Flaw::LiesAboutResidue,
+        Flaw::Forgets,
+        Flaw::LosesLease,
+        Flaw::KnowsNothing,
+        Flaw::Stuck,
+    ] {
+        let (report, _) = run_against(System::Well, flaw, bounds, method).await;
+        assert_ne!(report.verdict, Verdict::Held, "{flaw:?}: {report:#?}");
+        assert!(!report.reasons.is_empty() || !report.residue.is_empty(), "{flaw:?}");
+    }
 }

@@ -11,13 +11,13 @@ use faultline_proto::{
 };
 
 use super::{
-    API_VERSION, Experiment, KIND, Probe, SandboxSpec, Step, check, labels, method, probes, safety,
-    sandbox, stop,
+    API_VERSION, Experiment, KIND, Probe, SandboxSpec, Step, assertion, check, labels, method,
+    probes, safety, sandbox, stop,
     targets::{self, Target},
 };
 
 /// The fields of `spec`, for whoever wrote one of them beside it.
-const SPEC_FIELDS: [&str; 10] = [
+const SPEC_FIELDS: [&str; 11] = [
     "hypothesis",
     "seed",
     "lease",
@@ -28,6 +28,7 @@ const SPEC_FIELDS: [&str; 10] = [
     "safety",
     "sandbox",
     "stopConditions",
+    "assertions",
 ];
 
 /// What one document came to.
@@ -133,6 +134,10 @@ fn decode_spec(node: &Node, problems: &mut Problems) -> Option<Experiment> {
     if let (Some(conditions), Some(probes), true) = (&stop_conditions, &probes, probes_are_right) {
         stop::check_probes(conditions, probes, problems);
     }
+    let assertions = fields.optional("assertions", problems, assertion::decode);
+    if let (Some(assertions), Some(probes), true) = (&assertions, &probes, probes_are_right) {
+        assertion::check_probes(assertions, probes, problems);
+    }
     // `targets` is a field like the others even where it is not written.
     fields.node("targets");
     fields.node("probes");
@@ -165,6 +170,7 @@ fn decode_spec(node: &Node, problems: &mut Problems) -> Option<Experiment> {
         blast_radius: blast_radius.unwrap_or_default(),
         safety: safety.unwrap_or_default(),
         stop_conditions: stop_conditions.unwrap_or_default(),
+        assertions: assertions.unwrap_or_default(),
         sandbox,
     })
 }

@@ -3,6 +3,7 @@
 //! The types are here; [`load`] is the one way to get a value of them. It touches nothing but the
 //! files it is given, and knows nothing of where an experiment will run.
 
+mod assertion;
 mod bound;
 mod check;
 mod decode;
@@ -17,11 +18,14 @@ mod stop;
 mod targets;
 #[cfg(test)]
 mod tests;
+pub mod tolerance;
 mod window;
 
+pub use assertion::{Assertion, Limit, Measure};
 pub use load::{FileError, LoadErrors, Loaded, load, load_source};
 pub use safety::{BlastRadius, RequiredPlace, Safety};
-pub use stop::{Quantile, StopCondition, StopRule};
+pub use stop::{StopCondition, StopRule};
+pub use tolerance::{Bound, Quantile, Recovery, Tolerance, ValueRule};
 pub use window::{TimeWindow, is_open};
 
 use std::{collections::BTreeMap, time::Duration};
@@ -63,6 +67,8 @@ pub const STABLE_FOR_DEFAULT: Duration = Duration::from_secs(1);
 pub const QUIET_MAX: Duration = Duration::from_mins(1);
 /// Rounds of one `repeat`.
 pub const ROUNDS_MAX: u32 = 1_000;
+/// How soon a value must be as is asked, where nothing is said.
+pub const RECOVERY_WITHIN_DEFAULT: Duration = Duration::from_secs(30);
 /// The longest that recovery or a wait may be asked to take.
 pub const WAIT_MAX: Duration = Duration::from_hours(24);
 /// Nodes of a sandbox.
@@ -101,6 +107,8 @@ pub struct Experiment {
     pub safety: Safety,
     /// What ends a run at once.
     pub stop_conditions: Vec<StopCondition>,
+    /// What must be true of the measures of a run.
+    pub assertions: Vec<Assertion>,
     /// What the sandbox is made of, where the experiment says so.
     pub sandbox: Option<SandboxSpec>,
 }
@@ -314,15 +322,6 @@ pub enum ProbeKind {
     Exec(probe::Exec),
 }
 
-/// A bound on how many attempts succeed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tolerance {
-    /// The comparison.
-    pub comparison: Comparison,
-    /// With so many hundredths of a percent.
-    pub success_basis_points: u32,
-}
-
 /// A comparison of a measure with a bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Comparison {
@@ -336,15 +335,6 @@ pub enum Comparison {
     LessThan,
     /// `==`
     Equal,
-}
-
-/// How soon a probe must be well again, and for how long it must stay so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Recovery {
-    /// After the revert was proven.
-    pub within: Duration,
-    /// Every attempt succeeds for so long.
-    pub stable_for: Duration,
 }
 
 /// What the sandbox is made of.

@@ -1,17 +1,14 @@
 //! `probes:` — how the system is observed, and within what bounds it must stay.
 
-use std::time::Duration;
-
 use faultline_proto::{
     probe::{self, Exec, Spec},
-    units,
     yaml::{self, Fields, Node, Problems, Span, Spanned},
 };
 
 use super::{
-    Comparison, PROBE_EVERY_DEFAULT, PROBE_EVERY_MAX, PROBE_EVERY_MIN, PROBE_TIMEOUT_DEFAULT,
-    PROBE_TIMEOUT_MAX, PROBE_TIMEOUT_MIN, PROBES_MAX, Probe, ProbeKind, Recovery,
-    STABLE_FOR_DEFAULT, Tolerance, WAIT_MAX,
+    PROBE_EVERY_DEFAULT, PROBE_EVERY_MAX, PROBE_EVERY_MIN, PROBE_TIMEOUT_DEFAULT,
+    PROBE_TIMEOUT_MAX, PROBE_TIMEOUT_MIN, PROBES_MAX, Probe, ProbeKind,
+    tolerance::{decode_recovery, decode_tolerance},
 };
 
 /// The kind that needs a place to be run in.
@@ -109,76 +106,4 @@ fn one_kind(fields: &Fields<'_>, problems: &mut Problems) {
             }
         }
     }
-}
-
-fn decode_tolerance(node: &Node, name: &'static str, problems: &mut Problems) -> Option<Tolerance> {
-    if let Some(text) = node.as_text() {
-        problems
-            .add(node.span, format!("{name} must be a mapping, found {}", node.describe()))
-            .expected("expected what is measured, and its bound")
-            .help(format!("write `{name}: {{ success: \"{text}\" }}`"));
-        return None;
-    }
-    let mut fields = Fields::open(node, name, problems)?;
-    let tolerance = fields.required("success", problems, decode_bound);
-    for name in ["latency", "value", "p99"] {
-        fields.refused(name, problems, "this version judges by `success` only");
-    }
-    fields.finish(problems);
-    tolerance
-}
-
-fn decode_bound(node: &Node, problems: &mut Problems) -> Option<Tolerance> {
-    let text = node.as_text().unwrap_or_default().trim();
-    let operators = [
-        (">=", Comparison::AtLeast),
-        ("<=", Comparison::AtMost),
-        ("==", Comparison::Equal),
-        (">", Comparison::MoreThan),
-        ("<", Comparison::LessThan),
-    ];
-    let found = operators
-        .iter()
-        .find_map(|(sign, comparison)| Some((sign, *comparison, text.strip_prefix(sign)?.trim())));
-    let expected = "expected a comparison with a percentage: \">= 99%\"";
-    let Some((sign, comparison, rest)) = found else {
-        let problem = problems.add(node.span, format!("{} is not a bound", node.describe()));
-        problem.expected(expected);
-        if units::parse_percent(text).is_ok() {
-            problem.help(format!("write \">= {text}\""));
-        }
-        return None;
-    };
-    let Some(success_basis_points) = units::parse_percent(rest).ok().filter(|p| *p <= 10_000)
-    else {
-        let problem = problems.add(node.span, format!("{} is not a bound", node.describe()));
-        problem.expected("expected a percentage from 0% to 100%");
-        if rest.parse::<u32>().is_ok_and(|number| number <= 100) {
-            problem.help(format!("write \"{sign} {rest}%\""));
-        }
-        return None;
-    };
-    let never = match comparison {
-        Comparison::MoreThan => success_basis_points == 10_000,
-        Comparison::LessThan => success_basis_points == 0,
-        _ => false,
-    };
-    if never {
-        problems
-            .add(node.span, format!("{} never holds", node.describe()))
-            .help(format!("did you mean \"{sign}= {rest}\"?"));
-        return None;
-    }
-    Some(Tolerance { comparison, success_basis_points })
-}
-
-fn decode_recovery(node: &Node, problems: &mut Problems) -> Option<Recovery> {
-    let mut fields = Fields::open(node, "recovery", problems)?;
-    let within =
-        fields.required("within", problems, yaml::duration(Duration::from_millis(1)..=WAIT_MAX));
-    let stable_for =
-        fields.optional("stableFor", problems, yaml::duration(Duration::ZERO..=WAIT_MAX));
-    fields.refused("value", problems, "comparing what a probe answers comes later");
-    fields.finish(problems);
-    Some(Recovery { within: within?, stable_for: stable_for.unwrap_or(STABLE_FOR_DEFAULT) })
 }

@@ -7,7 +7,7 @@ use faultline_proto::{
     yaml::{self, Fields, Node, Problems, Span, Spanned},
 };
 
-use super::{Comparison, Probe, bound};
+use super::{Comparison, Probe, Quantile, bound};
 
 /// Stop conditions of one experiment.
 const CONDITIONS_MAX: usize = 100;
@@ -67,25 +67,6 @@ pub enum StopRule {
         of_value: bool,
     },
 }
-
-/// A part of all attempts, from the quickest on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Quantile {
-    /// How it is written: `p99`.
-    pub name: &'static str,
-    /// In thousandths.
-    pub per_mille: u32,
-}
-
-/// The quantiles that can be asked for.
-const QUANTILES: [Quantile; 6] = [
-    Quantile { name: "p50", per_mille: 500 },
-    Quantile { name: "p90", per_mille: 900 },
-    Quantile { name: "p95", per_mille: 950 },
-    Quantile { name: "p99", per_mille: 990 },
-    Quantile { name: "p999", per_mille: 999 },
-    Quantile { name: "max", per_mille: 1000 },
-];
 
 const BELOW: [Comparison; 2] = [Comparison::LessThan, Comparison::AtMost];
 const ABOVE: [Comparison; 2] = [Comparison::MoreThan, Comparison::AtLeast];
@@ -208,7 +189,7 @@ fn decode_latency(
 ) -> Option<(Quantile, Comparison, Duration)> {
     let mut fields = Fields::open(node, "latency", problems)?;
     let mut found = None;
-    for quantile in QUANTILES {
+    for quantile in Quantile::ALL {
         let bound = fields.optional(quantile.name, problems, |node, problems| {
             bound::decode(node, &ABOVE, "> 2s", units::parse_duration, problems)
         });

@@ -5,8 +5,8 @@ use std::time::Duration;
 use faultline_proto::{limits::LEASE_DEFAULT, probe::Spec, yaml::Source};
 
 use super::{
-    AGENT_RESTART_DEFAULT, BlastRadius, Comparison, Experiment, Inject, Mode, ProbeKind, Recovery,
-    SandboxSpec, Step, Tolerance, Workload, load_source,
+    AGENT_RESTART_DEFAULT, BlastRadius, Bound, Comparison, Experiment, Inject, Mode, ProbeKind,
+    Recovery, SandboxSpec, Step, Tolerance, Workload, load_source,
 };
 
 fn experiment(spec: &str) -> Experiment {
@@ -64,10 +64,14 @@ fn everything_that_is_written_is_kept() {
     assert!(matches!(&web.kind, ProbeKind::Network(Spec::Http(http))
         if http.url.to_string() == "http://a.shop/x" && http.status.contains(503)));
     assert_eq!((web.every, web.timeout), (Duration::from_millis(10), Duration::from_mins(1)));
-    let bound = |comparison, success_basis_points| Tolerance { comparison, success_basis_points };
+    let bound = |comparison, value| Tolerance {
+        success: Some(Bound { comparison, value }),
+        ..Tolerance::default()
+    };
     assert_eq!(web.steady, Some(bound(Comparison::AtLeast, 9_950)));
     assert_eq!(web.during, Some(bound(Comparison::LessThan, 2_500)));
-    let recovery = Recovery { within: Duration::from_secs(30), stable_for: Duration::ZERO };
+    let recovery =
+        Recovery { within: Duration::from_secs(30), stable_for: Duration::ZERO, value: None };
     assert_eq!(web.recovery, Some(recovery));
     assert!(matches!(&rows.kind, ProbeKind::Exec(exec)
         if exec.target.value == "b" && exec.command.len() == 3));
@@ -100,7 +104,7 @@ fn what_is_not_written_has_its_default() {
     assert_eq!(first.targets["a"].mode, Mode::All);
     let probe = &first.probes[0];
     assert_eq!((probe.every, probe.timeout), (Duration::from_millis(100), Duration::from_secs(1)));
-    assert_eq!((probe.steady, probe.during, probe.recovery), (None, None, None));
+    assert!(probe.steady.is_none() && probe.during.is_none() && probe.recovery.is_none());
     assert!(matches!(&probe.kind, ProbeKind::Network(Spec::Http(http))
         if http.status.contains(200) && !http.status.contains(201)));
     assert_ne!(first.seed, experiment(spec).seed, "a new one each time");

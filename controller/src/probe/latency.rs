@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use crate::experiment::Quantile;
+
 /// Significant digits that are kept.
 const DIGITS: u8 = 3;
 
@@ -14,51 +16,6 @@ pub struct Latency {
     histogram: Option<Histogram<u32>>,
     min: Duration,
     max: Duration,
-}
-
-/// A share of attempts that took no longer than what is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Quantile {
-    /// Half of them.
-    P50,
-    /// 90 %.
-    P90,
-    /// 95 %.
-    P95,
-    /// 99 %.
-    P99,
-    /// 99.9 %.
-    P999,
-    /// All of them.
-    Max,
-}
-
-impl Quantile {
-    /// Every one, with its name.
-    pub const ALL: [(&'static str, Self); 6] = [
-        ("p50", Self::P50),
-        ("p90", Self::P90),
-        ("p95", Self::P95),
-        ("p99", Self::P99),
-        ("p999", Self::P999),
-        ("max", Self::Max),
-    ];
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, quantile)| *quantile == self).map_or("max", |(name, _)| name)
-    }
-
-    fn share(self) -> f64 {
-        match self {
-            Self::P50 => 0.5,
-            Self::P90 => 0.9,
-            Self::P95 => 0.95,
-            Self::P99 => 0.99,
-            Self::P999 => 0.999,
-            Self::Max => 1.0,
-        }
-    }
 }
 
 impl Latency {
@@ -91,10 +48,10 @@ impl Latency {
     /// The time that this share of them did not exceed, to a thousandth; `None` without any.
     pub fn at(&self, quantile: Quantile) -> Option<Duration> {
         let histogram = self.histogram.as_ref()?;
-        if quantile == Quantile::Max {
+        if quantile.per_mille >= 1000 {
             return Some(self.max);
         }
-        let micros = histogram.value_at_quantile(quantile.share());
+        let micros = histogram.value_at_quantile(f64::from(quantile.per_mille) / 1000.0);
         Some(Duration::from_micros(micros).clamp(self.min, self.max))
     }
 }
@@ -108,17 +65,12 @@ mod tests {
     #[test]
     fn quantiles_are_right_to_a_thousandth() {
         let mut latency = Latency::default();
-        assert_eq!((latency.at(Quantile::P50), latency.min()), (None, None));
+        assert_eq!((latency.at(Quantile::ALL[0]), latency.min()), (None, None));
         for i in 1..=10_000 {
             latency.record(Duration::from_micros(i * 100));
         }
-        for (quantile, exact) in [
-            (Quantile::P50, 0.5),
-            (Quantile::P90, 0.9),
-            (Quantile::P99, 0.99),
-            (Quantile::P999, 0.999),
-            (Quantile::Max, 1.0),
-        ] {
+        for quantile in Quantile::ALL {
+            let exact = f64::from(quantile.per_mille) / 1000.0;
             let found = latency.at(quantile).expect("there are some").as_secs_f64();
             assert!((found / exact - 1.0).abs() <= 0.001, "{quantile:?}: {found}");
         }

@@ -14,15 +14,17 @@ mod samples;
 mod schedule;
 mod series;
 mod times;
+mod value;
 
 pub use attempt::{CurrentPod, Target};
 pub use fold::{Downtime, Fold, InWindow, Share};
-pub use latency::{Latency, Quantile};
+pub use latency::Latency;
 pub use outage::{Outage, union};
 pub use samples::Samples;
 pub use schedule::Running;
 pub use series::{Bucket, Series};
 pub use times::{Times, Window};
+pub use value::{Values, check};
 
 /// Attempts of one probe that may be under way at once.
 const CONCURRENT_MAX: usize = 256;

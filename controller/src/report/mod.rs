@@ -3,6 +3,7 @@
 //! Every time is a number of milliseconds, measured on a monotonic clock.
 
 mod archive;
+mod assertion;
 mod console;
 mod environment;
 pub mod journal;
@@ -18,11 +19,13 @@ use faultline_proto::fault::Counted;
 use serde::{Deserialize, Serialize};
 
 pub use archive::RunFiles;
+pub use assertion::{AssertionReport, Outcome};
 pub use console::{Console, Output, counted, time};
 pub use environment::{AgentReport, Environment};
 pub use plan::{PlanReport, RuleReport};
 pub use probe::{
-    DowntimeReport, LatencyReport, OutageReport, ProbeReport, SeriesReport, WindowReport,
+    DowntimeReport, LatencyReport, OutageReport, ProbeReport, SeriesReport, ValueReport,
+    WindowReport,
 };
 pub use stop::StopReport;
 pub use utc::utc;
@@ -68,6 +71,8 @@ pub struct Report {
     pub probes: Vec<ProbeReport>,
     /// For how long any of them failed; `null` without any.
     pub downtime: Option<DowntimeReport>,
+    /// Every assertion, in the order written.
+    pub assertions: Vec<AssertionReport>,
     /// What ended it at once, where a stop condition did.
     pub stopped: Option<StopReport>,
     /// What is left of this run in a kernel, or could not be proven not to be. Empty: clean.

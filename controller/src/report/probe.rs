@@ -3,10 +3,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use faultline_probe::FailureKind;
 use serde::{Deserialize, Serialize};
 
 use super::millis;
-use crate::probe::{Bucket, Downtime, InWindow, Latency, Outage, Quantile, Series};
+use crate::{
+    experiment::Quantile,
+    probe::{Bucket, Downtime, InWindow, Latency, Outage, Series, Values},
+};
 
 /// What a probe observed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -36,6 +40,8 @@ pub struct ProbeReport {
     pub time_to_recover_ms: Option<f64>,
     /// The same, and the time it had to stay well.
     pub time_to_stable_ms: Option<f64>,
+    /// The values that it observed, where its kind observes any.
+    pub value: Option<ValueReport>,
     /// The commonest failure, where there was one.
     pub commonest_failure: Option<String>,
     /// All of it over time.
@@ -51,7 +57,7 @@ pub struct WindowReport {
     /// Those that succeeded.
     pub successes: u64,
     /// Those that failed, by kind.
-    pub failures: BTreeMap<String, u64>,
+    pub failures: BTreeMap<FailureKind, u64>,
     /// How long those took that succeeded; `null` without any.
     pub latency: Option<LatencyReport>,
     /// Whether all that is within what was asked; `null` where nothing was.
@@ -76,6 +82,18 @@ pub struct LatencyReport {
     pub p999_ms: f64,
     /// The longest.
     pub max_ms: f64,
+}
+
+/// The last values that a probe observed in each window; `null` where it did not.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ValueReport {
+    /// Before anything was injected: what others are compared with.
+    pub before: Option<String>,
+    /// While faults were in effect.
+    pub during: Option<String>,
+    /// Since the system has to recover.
+    pub after: Option<String>,
 }
 
 /// For how long a probe failed, or any of several.
@@ -132,11 +150,10 @@ pub struct SeriesReport {
 impl WindowReport {
     /// What was observed in a window, and how it was judged.
     pub fn new(window: &InWindow, within: Option<bool>) -> Self {
-        let failures = window.failures.iter().map(|(kind, count)| (kind.name().to_owned(), *count));
         Self {
             attempts: window.share.attempts,
             successes: window.share.successes,
-            failures: failures.collect(),
+            failures: window.failures.clone(),
             latency: LatencyReport::new(&window.latency),
             within,
         }
@@ -146,16 +163,25 @@ impl WindowReport {
 impl LatencyReport {
     /// Of some attempts; `None` without any.
     pub fn new(latency: &Latency) -> Option<Self> {
-        let at = |quantile| latency.at(quantile).map(millis);
+        let [p50, p90, p95, p99, p999, max] = Quantile::ALL.map(|q| latency.at(q).map(millis));
         Some(Self {
             min_ms: millis(latency.min()?),
-            p50_ms: at(Quantile::P50)?,
-            p90_ms: at(Quantile::P90)?,
-            p95_ms: at(Quantile::P95)?,
-            p99_ms: at(Quantile::P99)?,
-            p999_ms: at(Quantile::P999)?,
-            max_ms: at(Quantile::Max)?,
+            p50_ms: p50?,
+            p90_ms: p90?,
+            p95_ms: p95?,
+            p99_ms: p99?,
+            p999_ms: p999?,
+            max_ms: max?,
         })
+    }
+}
+
+impl ValueReport {
+    /// `None` where nothing was observed.
+    pub fn new(values: &Values) -> Option<Self> {
+        let Values { before, during, after, .. } = values.clone();
+        let any = before.is_some() || during.is_some() || after.is_some();
+        any.then_some(Self { before, during, after })
     }
 }
 

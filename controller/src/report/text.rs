@@ -21,6 +21,12 @@ pub(super) fn summary(report: &Report) -> String {
         out.push('\n');
         probes(&mut out, &report.probes);
     }
+    if !report.assertions.is_empty() {
+        out.push('\n');
+        for assertion in &report.assertions {
+            line(&mut out, &format!("  {}: {}", assertion.outcome.name(), assertion.sentence()));
+        }
+    }
     out.push('\n');
     verdict(&mut out, report);
     out

@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use faultline_proto::units;
 
-use super::{Ended, Run};
+use super::{
+    Ended, Run,
+    asserted::{self, Facts},
+};
 use crate::{
-    experiment::{Comparison, Probe, Recovery, Tolerance},
+    experiment::{Assertion, Probe, Recovery, Tolerance, tolerance},
     probe::{self, Downtime, Fold, Times, Window},
     report::{
-        DowntimeReport, LatencyReport, OutageReport, ProbeReport, Verdict, WindowReport, millis,
-        time,
+        AssertionReport, DowntimeReport, LatencyReport, OutageReport, Outcome, ProbeReport,
+        ValueReport, Verdict, WindowReport, millis, time,
     },
 };
 
@@ -23,6 +26,7 @@ pub(super) struct Judged {
     pub(super) probes: Vec<ProbeReport>,
     /// Over all probes.
     pub(super) downtime: Option<DowntimeReport>,
+    pub(super) assertions: Vec<AssertionReport>,
 }
 
 impl Run<'_> {
@@ -40,6 +44,11 @@ impl Run<'_> {
                 reasons.extend(deviations(probe, fold, &times));
             }
         }
+        let assertions = self.judge_assertions(&measured, &times, ended.is_none());
+        let broken = |assertion: &&AssertionReport| {
+            matches!(assertion.outcome, Outcome::Deviated | Outcome::Inconclusive)
+        };
+        reasons.extend(assertions.iter().filter(broken).map(AssertionReport::sentence));
         let verdict = match &ended {
             _ if !self.residue.is_empty() => Verdict::Residue,
             Some(ended) => Verdict::from(ended),
@@ -55,16 +64,81 @@ impl Run<'_> {
         let probes = measured.iter().map(|(probe, fold)| report(probe, fold, &times)).collect();
         let until = times.ended.unwrap_or_default();
         let downtime = (!measured.is_empty()).then(|| over_all(&measured, until).into());
-        Judged { verdict, reasons, probes, downtime }
+        Judged { verdict, reasons, probes, downtime, assertions }
+    }
+
+    fn judge_assertions(
+        &self,
+        probes: &[(&Probe, Fold)],
+        times: &Times,
+        complete: bool,
+    ) -> Vec<AssertionReport> {
+        let (injections, commit_skew) = (self.injections.as_slice(), self.commit_skew);
+        let facts = Facts { probes, times, injections, commit_skew };
+        let judge = |assertion: &Assertion| {
+            let place = self.experiment.place_of(assertion.span);
+            if complete {
+                asserted::judge(assertion, place, &facts)
+            } else {
+                AssertionReport::not_judged(assertion, place)
+            }
+        };
+        self.experiment.assertions.iter().map(judge).collect()
     }
 }
 
 /// What is not as was asked of a probe.
 fn deviations(probe: &Probe, fold: &Fold, times: &Times) -> Vec<String> {
-    let during = probe.during.and_then(|tolerance| deviation(&probe.name, fold, tolerance));
+    let during = probe.during.iter().flat_map(|asked| {
+        let wrong = beyond(fold, Window::During, asked);
+        wrong.into_iter().map(|why| format!("during the fault, probe `{}` {why}", probe.name))
+    });
     let recovered = recovered(fold, times);
-    let recovery = probe.recovery.and_then(|r| late(&probe.name, recovered, r, fold));
-    during.into_iter().chain(recovery).collect()
+    let recovery = probe.recovery.as_ref();
+    let recovery = recovery.and_then(|asked| late(&probe.name, recovered, asked, fold));
+    during.chain(recovery).collect()
+}
+
+/// What is not within a tolerance in a window: `succeeded 3 of 9 times (33%), and >= 99% is asked`.
+pub(super) fn beyond(fold: &Fold, window: Window, asked: &Tolerance) -> Vec<String> {
+    let seen = fold.window(window);
+    let inconclusive = |asked: &str| format!("inconclusive: made no attempt, and {asked} is asked");
+    let mut wrong = Vec::new();
+    if let Some(bound) = asked.success {
+        let asked = tolerance::share(bound);
+        let failure = fold.commonest_failure().map(|f| format!(" ({f})")).unwrap_or_default();
+        let share = seen.share;
+        match share.meets(bound) {
+            Some(true) => {}
+            None => wrong.push(inconclusive(&asked)),
+            Some(false) => wrong.push(format!(
+                "succeeded {} of {} times ({}), and {asked} is asked{failure}",
+                share.successes,
+                share.attempts,
+                units::percent(share.basis_points().unwrap_or(0))
+            )),
+        }
+    }
+    for (quantile, bound) in &asked.latency {
+        let name = quantile.name;
+        match seen.latency.at(*quantile) {
+            Some(was) if bound.comparison.holds(&was, &bound.value) => {}
+            Some(was) => {
+                wrong.push(format!("had a {name} of {}, and {bound} is asked", time(was)));
+            }
+            None => {
+                wrong
+                    .push(format!("inconclusive: had no answer, and a {name} of {bound} is asked"));
+            }
+        }
+    }
+    if let (Some(rule), Window::During) = (&asked.value, window) {
+        let values = fold.values();
+        let nothing = || probe::check(rule, None, None).err().filter(|_| values.during.is_none());
+        let why = values.wrong_during.clone().or_else(nothing);
+        wrong.extend(why);
+    }
+    wrong
 }
 
 /// How long after the end of the fault it was well again.
@@ -76,19 +150,20 @@ fn recovered(fold: &Fold, times: &Times) -> Option<Duration> {
 pub fn report(probe: &Probe, fold: &Fold, times: &Times) -> ProbeReport {
     let until = times.ended.unwrap_or_default();
     let [before, during, after] = Window::ALL.map(|window| fold.window(window));
-    let within = |tolerance: Option<Tolerance>, share: probe::Share| {
-        tolerance.and_then(|tolerance| share.meets(tolerance))
+    let within = |window, asked: Option<&Tolerance>| {
+        let asked = asked.filter(|_| fold.window(window).share.attempts > 0)?;
+        Some(beyond(fold, window, asked).is_empty())
     };
     let injected = times.injected.unwrap_or_default();
     let detected = fold.detected().map(|detected| detected.saturating_sub(injected));
     // What never failed had nothing to recover from.
     let recovered = recovered(fold, times).filter(|_| detected.is_some());
-    let stable_for = probe.recovery.map_or(Duration::ZERO, |r| r.stable_for);
+    let stable_for = probe.recovery.as_ref().map_or(Duration::ZERO, |r| r.stable_for);
     ProbeReport {
         name: probe.name.clone(),
         every_ms: millis(probe.every),
-        steady: WindowReport::new(before, within(probe.steady, before.share)),
-        during: WindowReport::new(during, within(probe.during, during.share)),
+        steady: WindowReport::new(before, within(Window::Before, probe.steady.as_ref())),
+        during: WindowReport::new(during, within(Window::During, probe.during.as_ref())),
         after: WindowReport::new(after, None),
         downtime: fold.downtime(until).into(),
         outages: fold.outages(until).iter().map(OutageReport::from).collect(),
@@ -96,6 +171,7 @@ pub fn report(probe: &Probe, fold: &Fold, times: &Times) -> ProbeReport {
         time_to_detect_ms: detected.map(millis),
         time_to_recover_ms: recovered.map(millis),
         time_to_stable_ms: recovered.map(|r| millis(r + stable_for)),
+        value: ValueReport::new(fold.values()),
         commonest_failure: fold.commonest_failure().map(str::to_owned),
         series: fold.series().into(),
     }
@@ -119,32 +195,11 @@ pub fn over_all(measured: &[(&Probe, Fold)], until: Duration) -> Downtime {
     downtime
 }
 
-fn deviation(name: &str, fold: &Fold, tolerance: Tolerance) -> Option<String> {
-    let share = fold.window(Window::During).share;
-    let asked = bound(tolerance);
-    match share.meets(tolerance) {
-        Some(true) => None,
-        Some(false) => {
-            let failure = fold.commonest_failure().map(|f| format!(" ({f})")).unwrap_or_default();
-            let points = share.basis_points().unwrap_or(0);
-            Some(format!(
-                "during the fault, probe `{name}` succeeded {} of {} times ({}), and {asked} is asked{failure}",
-                share.successes,
-                share.attempts,
-                units::percent(points)
-            ))
-        }
-        None => Some(format!(
-            "inconclusive: no attempt of probe `{name}` began during the fault, and {asked} is asked"
-        )),
-    }
-}
-
 /// What is to be said of a recovery that took too long, or did not come.
 fn late(
     name: &str,
     recovered: Option<Duration>,
-    recovery: Recovery,
+    recovery: &Recovery,
     fold: &Fold,
 ) -> Option<String> {
     let limit = units::duration(recovery.within);
@@ -155,6 +210,9 @@ fn late(
             time(after)
         )),
         None => {
+            if let Some(why) = fold.wrong_value() {
+                return Some(format!("probe `{name}`: {why}, within {limit} after the fault"));
+            }
             let stable_for = units::duration(recovery.stable_for);
             let failure = fold.last_failure();
             let failure = failure.map(|f| format!(" (its last failure: {f})")).unwrap_or_default();
@@ -163,16 +221,4 @@ fn late(
             ))
         }
     }
-}
-
-/// A tolerance as it is written: `>= 99%`.
-pub(super) fn bound(tolerance: Tolerance) -> String {
-    let sign = match tolerance.comparison {
-        Comparison::AtLeast => ">=",
-        Comparison::MoreThan => ">",
-        Comparison::AtMost => "<=",
-        Comparison::LessThan => "<",
-        Comparison::Equal => "==",
-    };
-    format!("{sign} {}", units::percent(tolerance.success_basis_points))
 }

@@ -10,6 +10,7 @@
 //! Ctrl-C at any place goes to the revert, and from there to the end (130); so does a stop condition,
 //! which is watched from the first injection on, and ends the run as deviated (1).
 
+mod asserted;
 mod attempts;
 mod connect;
 mod ended;
@@ -180,7 +181,7 @@ pub async fn run_recorded(
     run.make_sure().await;
     run.settle_probes().await;
     run.phase(Phase::Judge, None);
-    let Judged { verdict, reasons, probes, downtime } = run.judge(ended);
+    let Judged { verdict, reasons, probes, downtime, assertions } = run.judge(ended);
     let report = Report {
         duration_ms: millis(origin.elapsed()),
         verdict,
@@ -191,6 +192,7 @@ pub async fn run_recorded(
         probes,
         stopped: run.stop_report(),
         downtime,
+        assertions,
         residue: std::mem::take(&mut run.residue),
         agents: run.agent_reports(),
         exit_code: verdict.exit_code(),
@@ -238,6 +240,7 @@ fn nothing_done(experiment: &Experiment, place: String, recorder: &Recorder) -> 
         probes: Vec::new(),
         stopped: None,
         downtime: None,
+        assertions: Vec::new(),
         residue: Vec::new(),
         environment: Environment::here(),
         agents: Vec::new(),

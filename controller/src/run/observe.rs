@@ -9,7 +9,7 @@ use std::{
 use faultline_proto::units;
 use tokio::time;
 
-use super::{Ended, Run, judge};
+use super::{Ended, Run, judge::beyond};
 use crate::{
     experiment::Experiment,
     probe::{Fold, Times, Window},
@@ -73,21 +73,12 @@ impl Run<'_> {
         let mut unsteady = Vec::new();
         for running in &self.probes {
             self.ends.unless(running.samples.settle(to)).await?;
-            let Some(tolerance) = running.probe.steady else { continue };
+            let Some(asked) = &running.probe.steady else { continue };
             let mut measured = Fold::new(&running.probe);
             running.samples.since(from).iter().for_each(|sample| measured.push(sample, &times));
-            let share = measured.window(Window::Before).share;
-            if share.meets(tolerance) != Some(true) {
-                let failure = measured.last_failure();
-                unsteady.push(format!(
-                    "not steady: probe `{}` succeeded {} of {} times, and {} is asked{}",
-                    running.probe.name,
-                    share.successes,
-                    share.attempts,
-                    judge::bound(tolerance),
-                    failure.map(|f| format!(" ({f})")).unwrap_or_default()
-                ));
-            }
+            let wrong = beyond(&measured, Window::Before, asked);
+            let name = &running.probe.name;
+            unsteady.extend(wrong.iter().map(|why| format!("not steady: probe `{name}` {why}")));
         }
         Ok(unsteady)
     }
@@ -97,7 +88,7 @@ impl Run<'_> {
         let Some(from) = self.times.recover_from else { return Ok(()) };
         self.phase(Phase::Recovery, None);
         let waits = self.probes.iter().filter_map(|running| {
-            let recovery = running.probe.recovery?;
+            let recovery = running.probe.recovery.as_ref()?;
             Some((running.samples.clone(), from + recovery.within + recovery.stable_for))
         });
         let mut waits: Vec<_> = waits.collect();

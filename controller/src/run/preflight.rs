@@ -85,7 +85,7 @@ pub(super) fn fences(experiment: &Experiment, place: &Place) -> Rules {
 /// How long a run takes at most, as planned: the look at the steady state, the method and the recovery.
 fn planned(experiment: &Experiment) -> Duration {
     let method = experiment.method.iter().map(crate::experiment::Step::planned);
-    let recoveries = experiment.probes.iter().filter_map(|probe| probe.recovery);
+    let recoveries = experiment.probes.iter().filter_map(|probe| probe.recovery.as_ref());
     let recovery = recoveries.map(|r| r.within.saturating_add(r.stable_for)).max();
     let begin = steady_window(experiment).saturating_add(recovery.unwrap_or_default());
     method.fold(begin, Duration::saturating_add)

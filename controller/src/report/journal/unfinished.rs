@@ -4,7 +4,12 @@
 use std::time::Duration;
 
 use super::{ALIVE_EVERY, Begun, Event, Journal, Phase, Prepared, observed};
-use crate::report::{AgentReport, InjectionReport, Report, SCHEMA_VERSION, Verdict, time, utc};
+use crate::{
+    experiment::Assertion,
+    report::{
+        AgentReport, AssertionReport, InjectionReport, Report, SCHEMA_VERSION, Verdict, time, utc,
+    },
+};
 
 /// A fault, as far as the journal goes.
 struct Known {
@@ -231,6 +236,12 @@ pub(super) fn report(journal: &Journal) -> Report {
     let experiment = observed::experiment(begun);
     let (probes, downtime) =
         experiment.as_ref().map(|e| observed::probes(journal, e)).unwrap_or_default();
+    let assertions = experiment.iter().flat_map(|experiment| {
+        let not_judged =
+            |a: &Assertion| AssertionReport::not_judged(a, experiment.place_of(a.span));
+        experiment.assertions.iter().map(not_judged)
+    });
+    let assertions = assertions.collect();
     Report {
         schema_version: SCHEMA_VERSION,
         experiment: begun.experiment.clone(),
@@ -249,6 +260,7 @@ pub(super) fn report(journal: &Journal) -> Report {
         commit_skew_ms: None,
         probes,
         downtime,
+        assertions,
         stopped: None,
         residue: state.residue,
         environment: begun.environment.clone(),

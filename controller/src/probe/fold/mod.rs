@@ -1,6 +1,9 @@
 //! All measures of one probe, taken in attempt by attempt and kept in a size that does not depend on
 //! how many there were. What is recorded can be measured again by the same code.
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use faultline_probe::{Failure, FailureKind, Sample};
@@ -10,8 +13,9 @@ use super::{
     outage::{Finder, Outage},
     series::Series,
     times::{Times, Window},
+    value::{Values, check},
 };
-use crate::experiment::{Comparison, Probe, Recovery, Tolerance};
+use crate::experiment::{Bound, Probe, Recovery, ValueRule};
 
 /// Outages that are kept one by one; of more than that only the sums are.
 const OUTAGES_MAX: usize = 1024;
@@ -25,6 +29,8 @@ const TEXT_CHARS_MAX: usize = 200;
 pub struct Fold {
     every: Duration,
     recovery: Option<Recovery>,
+    /// What values must be while faults are in effect.
+    during: Option<ValueRule>,
     windows: [InWindow; 3],
     /// How long attempts took that failed.
     failing: Latency,
@@ -37,6 +43,7 @@ pub struct Fold {
     /// Of those that are not in `outages`.
     unlisted: Downtime,
     unobserved: Duration,
+    values: Values,
     detected: Since<Option<Duration>>,
     recovering: Since<Recovering>,
 }
@@ -79,16 +86,18 @@ pub struct Downtime {
 }
 
 /// What is looked for from a point in time on: looked for anew when that moves.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Since<T> {
     from: Option<Duration>,
     state: T,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Recovering {
     well_since: Option<Duration>,
     recovered: Option<Duration>,
+    /// Why the last attempt does not count as well, although it succeeded.
+    wrong: Option<String>,
 }
 
 impl Share {
@@ -99,19 +108,12 @@ impl Share {
     }
 
     /// Whether it is within a bound; `None` without any attempt. Compared exactly, not rounded.
-    pub fn meets(self, tolerance: Tolerance) -> Option<bool> {
+    pub fn meets(self, bound: Bound<u32>) -> Option<bool> {
         if self.attempts == 0 {
             return None;
         }
-        let bound = u64::from(tolerance.success_basis_points);
-        let (share, bound) = (self.successes * 10_000, bound * self.attempts);
-        Some(match tolerance.comparison {
-            Comparison::AtLeast => share >= bound,
-            Comparison::MoreThan => share > bound,
-            Comparison::AtMost => share <= bound,
-            Comparison::LessThan => share < bound,
-            Comparison::Equal => share == bound,
-        })
+        let (share, asked) = (self.successes * 10_000, u64::from(bound.value) * self.attempts);
+        Some(bound.comparison.holds(&share, &asked))
     }
 }
 
@@ -139,7 +141,8 @@ impl Fold {
     pub fn new(probe: &Probe) -> Self {
         Self {
             every: probe.every,
-            recovery: probe.recovery,
+            recovery: probe.recovery.clone(),
+            during: probe.during.as_ref().and_then(|during| during.value.clone()),
             windows: Default::default(),
             failing: Latency::default(),
             series: Series::default(),
@@ -150,6 +153,7 @@ impl Fold {
             outages: Vec::new(),
             unlisted: Downtime::default(),
             unobserved: Duration::ZERO,
+            values: Values::default(),
             detected: Since::default(),
             recovering: Since::default(),
         }
@@ -173,6 +177,7 @@ impl Fold {
             self.count(failure);
             self.last_failure = Some(failure.clone());
         }
+        self.observe(sample, times);
         self.detect(sample, times.injected);
         self.recover(sample, times.recover_from);
         if let Some(outage) = self.finder.push(sample) {
@@ -196,6 +201,27 @@ impl Fold {
         }
     }
 
+    /// Before what follows, which compares with it.
+    fn observe(&mut self, sample: &Sample, times: &Times) {
+        let Some(value) = sample.value.as_ref().filter(|_| sample.is_good()) else { return };
+        let values = &mut self.values;
+        if times.injected.is_none_or(|injected| sample.began < injected) {
+            values.before = Some(value.clone());
+        }
+        if times.window(sample.began) == Some(Window::During) {
+            if let Some(rule) = &self.during
+                && values.wrong_during.is_none()
+                && let Err(why) = check(rule, Some(value), values.before.as_deref())
+            {
+                values.wrong_during = Some(why);
+            }
+            values.during = Some(value.clone());
+        }
+        if times.recover_from.is_some_and(|from| sample.began >= from) {
+            values.after = Some(value.clone());
+        }
+    }
+
     fn detect(&mut self, sample: &Sample, injected: Option<Duration>) {
         if self.detected.from != injected {
             self.detected = Since { from: injected, state: None };
@@ -207,12 +233,12 @@ impl Fold {
 
     fn recover(&mut self, sample: &Sample, from: Option<Duration>) {
         self.recovering = self.recovering_from(from);
-        self.recovering.push(sample, self.recovery);
+        self.recovering.push(sample, self.recovery.as_ref(), self.values.before.as_deref());
     }
 
     fn recovering_from(&self, from: Option<Duration>) -> Since<Recovering> {
         if self.recovering.from == from {
-            self.recovering
+            self.recovering.clone()
         } else {
             Since { from, state: self.well_from(from) }
         }
@@ -225,18 +251,29 @@ impl Fold {
         times: &Times,
     ) -> Option<Duration> {
         let mut recovering = self.recovering_from(times.recover_from);
-        samples.for_each(|sample| recovering.push(sample, self.recovery));
+        let mut before = self.values.before.as_deref();
+        for sample in samples {
+            if sample.is_good() && times.injected.is_none_or(|injected| sample.began < injected) {
+                before = sample.value.as_deref().or(before);
+            }
+            recovering.push(sample, self.recovery.as_ref(), before);
+        }
         recovering.state.recovered
     }
 
     /// What was taken in already of the time from `from` on, where that is learnt late.
     fn well_from(&self, from: Option<Duration>) -> Recovering {
+        // What values were then is not known any more.
+        let has_value = self.recovery.as_ref().is_some_and(|recovery| recovery.value.is_some());
+        if has_value {
+            return Recovering::default();
+        }
         let is_past = |from: &Duration| self.last_began.is_some_and(|last| last >= *from);
         let well_since = from.filter(is_past).filter(|_| !self.finder.is_failing()).map(|from| {
             let began = self.finder.well_since().or(self.outages.last().map(|last| last.ended));
             began.map_or(from, |began| began.max(from))
         });
-        Recovering { well_since, recovered: None }
+        Recovering { well_since, recovered: None, wrong: None }
     }
 
     /// What was observed in a window.
@@ -300,6 +337,16 @@ impl Fold {
         self.recovering.state.recovered
     }
 
+    /// The last values that it observed.
+    pub fn values(&self) -> &Values {
+        &self.values
+    }
+
+    /// Why the last attempt, which succeeded, does not count as well: its value is not as is asked.
+    pub fn wrong_value(&self) -> Option<&str> {
+        self.recovering.state.wrong.as_deref()
+    }
+
     /// The commonest failure, where there was one.
     pub fn commonest_failure(&self) -> Option<&str> {
         let (text, _) = self.texts.iter().max_by_key(|(_, count)| **count)?;
@@ -313,12 +360,16 @@ impl Fold {
 }
 
 impl Since<Recovering> {
-    fn push(&mut self, sample: &Sample, recovery: Option<Recovery>) {
+    fn push(&mut self, sample: &Sample, recovery: Option<&Recovery>, before: Option<&str>) {
         let (Some(from), Some(recovery)) = (self.from, recovery) else { return };
         if sample.began < from || self.state.recovered.is_some() {
             return;
         }
-        if !sample.is_good() {
+        let value = recovery.value.as_ref().filter(|_| sample.is_good());
+        let wrong = value.and_then(|rule| check(rule, sample.value.as_deref(), before).err());
+        let is_well = sample.is_good() && wrong.is_none();
+        self.state.wrong = wrong;
+        if !is_well {
             self.state.well_since = None;
             return;
         }
@@ -339,109 +390,5 @@ impl InWindow {
             }
             Some(failure) => *self.failures.entry(failure.kind).or_default() += 1,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::experiment::ProbeKind;
-    use faultline_proto::probe::{Address, Spec, Tcp};
-
-    fn ms(millis: u64) -> Duration {
-        Duration::from_millis(millis)
-    }
-
-    fn probe(stable_for: u64) -> Probe {
-        Probe {
-            name: "api".into(),
-            kind: ProbeKind::Network(Spec::Tcp(Tcp {
-                address: Address::parse("127.0.0.1:1", None).expect("an address"),
-                send: None,
-                expect: None,
-            })),
-            every: ms(10),
-            timeout: ms(1000),
-            steady: None,
-            during: None,
-            recovery: Some(Recovery { within: ms(1000), stable_for: ms(stable_for) }),
-        }
-    }
-
-    /// One attempt every 10 ms; a blank is none.
-    fn fold(outcomes: &str, stable_for: u64, times: &Times) -> Fold {
-        let mut fold = Fold::new(&probe(stable_for));
-        for (i, outcome) in (0_u64..).zip(outcomes.chars()).filter(|(_, c)| *c != ' ') {
-            let failure = (outcome == 'x').then(|| Failure::new(FailureKind::Refused, "refused"));
-            let sample = Sample { began: ms(i * 10), took: Duration::ZERO, failure, value: None };
-            fold.push(&sample, times);
-        }
-        fold
-    }
-
-    #[test]
-    fn downtime_is_the_sum_of_outages_and_time_without_attempts_is_not_known() {
-        let of = |outcomes: &str| {
-            let until = ms(u64::try_from(outcomes.len()).expect("few") * 10);
-            fold(outcomes, 0, &Times::default()).downtime(until)
-        };
-        assert_eq!(of("....."), Downtime::default());
-        let two = of("..x..x..");
-        assert_eq!((two.total, two.uncertainty, two.outages), (ms(20), ms(20), 2));
-        assert_eq!(two.longest, ms(10));
-        let open = of("..xx");
-        assert!(open.ongoing && open.total == ms(20));
-        let gap = of("..     ..");
-        assert_eq!((gap.total, gap.uncertainty), (ms(0), ms(50)), "who knows what was then");
-        assert_eq!(of("..xx   ..").total, ms(50), "a gap within an outage is counted");
-        assert!(of("..xx   ..").uncertainty >= ms(40), "and said to be uncertain");
-        assert_eq!(of("..     ").unobserved, ms(60), "nor what came after the last attempt");
-    }
-
-    #[test]
-    fn shares_are_compared_exactly() {
-        let times = Times { injected: Some(ms(0)), ..Times::default() };
-        let share = fold(".........x", 0, &times).window(Window::During).share;
-        assert_eq!(share.basis_points(), Some(9_000));
-        let bound =
-            |comparison, success_basis_points| Tolerance { comparison, success_basis_points };
-        assert_eq!(share.meets(bound(Comparison::AtLeast, 9_000)), Some(true));
-        assert_eq!(share.meets(bound(Comparison::MoreThan, 9_000)), Some(false));
-        assert_eq!(share.meets(bound(Comparison::LessThan, 9_001)), Some(true));
-        assert_eq!(Share::default().meets(bound(Comparison::AtLeast, 0)), None);
-    }
-
-    #[test]
-    fn recovery_begins_with_the_first_good_attempt_of_a_stable_time() {
-        let times = Times { recover_from: Some(ms(0)), ..Times::default() };
-        let at = |outcomes, stable| fold(outcomes, stable, &times).recovered();
-        assert_eq!(at("xx....", 30), Some(ms(20)));
-        assert_eq!(at("xx..x.....", 30), Some(ms(50)));
-        assert_eq!(at("xx...", 30), None);
-        assert_eq!(at("......", 0), Some(ms(0)));
-    }
-
-    #[test]
-    fn what_is_learnt_late_counts_from_when_it_was() {
-        let mut fold = fold("..xxx.....", 50, &Times::default());
-        let times =
-            Times { injected: Some(ms(15)), recover_from: Some(ms(30)), ..Times::default() };
-        let good = |began| Sample { began, took: Duration::ZERO, failure: None, value: None };
-        fold.push(&good(ms(100)), &times);
-        assert_eq!(fold.recovered(), Some(ms(50)), "it was well from then on already");
-    }
-
-    #[test]
-    fn what_is_kept_does_not_grow() {
-        let mut fold = Fold::new(&probe(1000));
-        let times = Times { injected: Some(ms(0)), ..Times::default() };
-        for i in 0..100_000_u64 {
-            let text = format!("refused {i}");
-            let failure = (i % 5 == 0).then(|| Failure::new(FailureKind::Refused, text));
-            fold.push(&Sample { began: ms(i * 10), took: ms(1), failure, value: None }, &times);
-        }
-        assert_eq!((fold.outages.len(), fold.texts.len()), (OUTAGES_MAX, TEXTS_MAX));
-        let downtime = fold.downtime(ms(1_000_000));
-        assert_eq!((downtime.outages, downtime.total), (20_000, ms(200_000)), "and sums are exact");
     }
 }

@@ -1,0 +1,143 @@
+//! What attempts come to.
+
+use faultline_proto::probe::{Address, Spec, Tcp};
+
+use super::*;
+use crate::experiment::{Comparison, ProbeKind, Tolerance};
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn probe(stable_for: u64) -> Probe {
+    Probe {
+        name: "api".into(),
+        kind: ProbeKind::Network(Spec::Tcp(Tcp {
+            address: Address::parse("127.0.0.1:1", None).expect("an address"),
+            send: None,
+            expect: None,
+        })),
+        every: ms(10),
+        timeout: ms(1000),
+        steady: None,
+        during: None,
+        recovery: Some(Recovery { within: ms(1000), stable_for: ms(stable_for), value: None }),
+    }
+}
+
+/// One attempt every 10 ms; a blank is none.
+fn fold(outcomes: &str, stable_for: u64, times: &Times) -> Fold {
+    let mut fold = Fold::new(&probe(stable_for));
+    for (i, outcome) in (0_u64..).zip(outcomes.chars()).filter(|(_, c)| *c != ' ') {
+        let failure = (outcome == 'x').then(|| Failure::new(FailureKind::Refused, "refused"));
+        let sample = Sample { began: ms(i * 10), took: Duration::ZERO, failure, value: None };
+        fold.push(&sample, times);
+    }
+    fold
+}
+
+#[test]
+fn downtime_is_the_sum_of_outages_and_time_without_attempts_is_not_known() {
+    let of = |outcomes: &str| {
+        let until = ms(u64::try_from(outcomes.len()).expect("few") * 10);
+        fold(outcomes, 0, &Times::default()).downtime(until)
+    };
+    assert_eq!(of("....."), Downtime::default());
+    let two = of("..x..x..");
+    assert_eq!((two.total, two.uncertainty, two.outages), (ms(20), ms(20), 2));
+    assert_eq!(two.longest, ms(10));
+    let open = of("..xx");
+    assert!(open.ongoing && open.total == ms(20));
+    let gap = of("..     ..");
+    assert_eq!((gap.total, gap.uncertainty), (ms(0), ms(50)), "who knows what was then");
+    assert_eq!(of("..xx   ..").total, ms(50), "a gap within an outage is counted");
+    assert!(of("..xx   ..").uncertainty >= ms(40), "and said to be uncertain");
+    assert_eq!(of("..     ").unobserved, ms(60), "nor what came after the last attempt");
+}
+
+#[test]
+fn shares_are_compared_exactly() {
+    let times = Times { injected: Some(ms(0)), ..Times::default() };
+    let share = fold(".........x", 0, &times).window(Window::During).share;
+    assert_eq!(share.basis_points(), Some(9_000));
+    let bound = |comparison, value| Bound { comparison, value };
+    assert_eq!(share.meets(bound(Comparison::AtLeast, 9_000)), Some(true));
+    assert_eq!(share.meets(bound(Comparison::MoreThan, 9_000)), Some(false));
+    assert_eq!(share.meets(bound(Comparison::LessThan, 9_001)), Some(true));
+    assert_eq!(Share::default().meets(bound(Comparison::AtLeast, 0)), None);
+}
+
+#[test]
+fn recovery_begins_with_the_first_good_attempt_of_a_stable_time() {
+    let times = Times { recover_from: Some(ms(0)), ..Times::default() };
+    let at = |outcomes, stable| fold(outcomes, stable, &times).recovered();
+    assert_eq!(at("xx....", 30), Some(ms(20)));
+    assert_eq!(at("xx..x.....", 30), Some(ms(50)));
+    assert_eq!(at("xx...", 30), None);
+    assert_eq!(at("......", 0), Some(ms(0)));
+}
+
+#[test]
+fn what_is_learnt_late_counts_from_when_it_was() {
+    let mut fold = fold("..xxx.....", 50, &Times::default());
+    let times = Times { injected: Some(ms(15)), recover_from: Some(ms(30)), ..Times::default() };
+    let good = |began| Sample { began, took: Duration::ZERO, failure: None, value: None };
+    fold.push(&good(ms(100)), &times);
+    assert_eq!(fold.recovered(), Some(ms(50)), "it was well from then on already");
+}
+
+#[test]
+fn a_value_that_is_not_as_before_is_no_recovery() {
+    let mut probe = probe(20);
+    probe.recovery.as_mut().expect("asked").value = Some(ValueRule::NotLess);
+    let tolerance = |value| Tolerance { value: Some(value), ..Tolerance::default() };
+    probe.during = Some(tolerance(ValueRule::Unchanged));
+    let times = Times {
+        injected: Some(ms(20)),
+        method_end: Some(ms(40)),
+        recover_from: Some(ms(40)),
+        ..Times::default()
+    };
+    let of = |values: &[&str]| {
+        let mut fold = Fold::new(&probe);
+        let samples: Vec<Sample> = (0_u64..)
+            .zip(values)
+            .map(|(i, value)| Sample {
+                began: ms(i * 10),
+                took: ms(1),
+                failure: None,
+                value: (!value.is_empty()).then(|| (*value).to_owned()),
+            })
+            .collect();
+        let early = fold.recovered_with(samples.iter(), &times);
+        for sample in &samples {
+            fold.push(sample, &times);
+        }
+        assert_eq!(early, fold.recovered(), "both ways to ask give the same");
+        fold
+    };
+    let fold = of(&["41", "42", "42", "42", "40", "42", "43", "43"]);
+    assert_eq!(fold.recovered(), Some(ms(50)), "not while rows were missing");
+    assert_eq!((fold.values().before.as_deref(), fold.wrong_value()), (Some("42"), None));
+    assert_eq!(fold.values().wrong_during, None);
+    let fold = of(&["42", "42", "42", "7", "41", "41", "41", "41"]);
+    assert_eq!(fold.recovered(), None);
+    assert_eq!(fold.wrong_value(), Some("value 41, 42 before: not-less is asked"));
+    let during = fold.values().wrong_during.as_deref();
+    assert_eq!(during, Some("value 7, 42 before: unchanged is asked"));
+    assert_eq!(of(&["42", "42", "", "", "", "", "", ""]).recovered(), None, "nothing observed");
+}
+
+#[test]
+fn what_is_kept_does_not_grow() {
+    let mut fold = Fold::new(&probe(1000));
+    let times = Times { injected: Some(ms(0)), ..Times::default() };
+    for i in 0..100_000_u64 {
+        let text = format!("refused {i}");
+        let failure = (i % 5 == 0).then(|| Failure::new(FailureKind::Refused, text));
+        fold.push(&Sample { began: ms(i * 10), took: ms(1), failure, value: None }, &times);
+    }
+    assert_eq!((fold.outages.len(), fold.texts.len()), (OUTAGES_MAX, TEXTS_MAX));
+    let downtime = fold.downtime(ms(1_000_000));
+    assert_eq!((downtime.outages, downtime.total), (20_000, ms(200_000)), "and sums are exact");
+}

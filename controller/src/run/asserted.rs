@@ -1,0 +1,255 @@
+//! Assertions: what each measure was, with what it may be off by, and whether that is as was asked. A
+//! measure that is closer to its bound than it is known is inconclusive. Pure.
+
+use std::time::Duration;
+
+use faultline_proto::units;
+
+use crate::{
+    experiment::{Assertion, Comparison, Limit, Measure, Probe},
+    probe::{Fold, Outage, Share, Times, Window},
+    report::{AssertionReport, InjectionReport, Outcome, time},
+};
+
+/// What assertions are about.
+pub(super) struct Facts<'a> {
+    pub(super) probes: &'a [(&'a Probe, Fold)],
+    pub(super) times: &'a Times,
+    pub(super) injections: &'a [InjectionReport],
+    pub(super) commit_skew: Option<Duration>,
+}
+
+/// What a measure was.
+enum Found {
+    /// A time, and what the truth is within of it.
+    Time(Duration, Duration),
+    Count(u64),
+    Share(Share),
+    /// It was not observed: why.
+    Nothing(String),
+}
+
+/// What one probe, or the run, makes of an assertion.
+struct Answer {
+    outcome: Outcome,
+    /// The larger, the further from what is asked.
+    badness: f64,
+    was: String,
+    probe: Option<String>,
+}
+
+/// Judges one.
+pub(super) fn judge(assertion: &Assertion, place: String, facts: &Facts<'_>) -> AssertionReport {
+    let answers = match assertion.measure {
+        Measure::TimeToEffect | Measure::TimeToRevert | Measure::CommitSkew => {
+            vec![answer(assertion, of_run(assertion.measure, facts), None)]
+        }
+        Measure::TimeToDetect if assertion.probe.is_none() => {
+            vec![first_detected(assertion, facts)]
+        }
+        measure => {
+            let meant = facts.probes.iter().filter(|(probe, _)| is_meant(assertion, probe));
+            let found = meant.map(|(probe, fold)| {
+                let found = of_probe(measure, assertion.when, probe, fold, facts.times);
+                answer(assertion, found, Some(&probe.name))
+            });
+            found.collect()
+        }
+    };
+    // The worst one speaks; of those that are alike, the first.
+    let worst = answers.into_iter().reduce(|worst, other| {
+        let key = |answer: &Answer| (rank(answer.outcome), answer.badness);
+        if key(&other) > key(&worst) { other } else { worst }
+    });
+    match worst {
+        Some(Answer { outcome, was, probe, .. }) => report(assertion, place, was, probe, outcome),
+        None => {
+            report(assertion, place, "no probe observed it".into(), None, Outcome::Inconclusive)
+        }
+    }
+}
+
+fn report(
+    assertion: &Assertion,
+    place: String,
+    was: String,
+    probe: Option<String>,
+    outcome: Outcome,
+) -> AssertionReport {
+    let (asked, measure) = (assertion.to_string(), assertion.measure.name().to_owned());
+    AssertionReport { asked, place, measure, probe, was, outcome }
+}
+
+fn rank(outcome: Outcome) -> u8 {
+    match outcome {
+        Outcome::Held | Outcome::NotJudged => 0,
+        Outcome::Inconclusive => 1,
+        Outcome::Deviated => 2,
+    }
+}
+
+fn is_meant(assertion: &Assertion, probe: &Probe) -> bool {
+    let named = assertion.probe.as_ref().is_none_or(|name| name.value == probe.name);
+    let recovers = matches!(assertion.measure, Measure::TimeToRecover | Measure::TimeToStable);
+    // Nobody waited for the others.
+    named && (!recovers || probe.recovery.is_some())
+}
+
+fn answer(assertion: &Assertion, found: Found, probe: Option<&str>) -> Answer {
+    let badness = badness(assertion.bound, &found);
+    let (was, outcome) = compare(assertion.bound, found);
+    Answer { outcome, badness, was, probe: probe.map(str::to_owned) }
+}
+
+fn badness(limit: Limit, found: &Found) -> f64 {
+    let comparison = match limit {
+        Limit::Time(bound) => bound.comparison,
+        Limit::Count(bound) => bound.comparison,
+        Limit::Share(bound) => bound.comparison,
+    };
+    let was = match found {
+        Found::Time(was, _) => was.as_secs_f64(),
+        Found::Count(was) => f64::from(u32::try_from(*was).unwrap_or(u32::MAX)),
+        Found::Share(was) => was.basis_points().map_or(0.0, f64::from),
+        Found::Nothing(_) => 0.0,
+    };
+    match comparison {
+        Comparison::AtLeast | Comparison::MoreThan => -was,
+        _ => was,
+    }
+}
+
+/// What it was, for a person, and whether that is as was asked.
+fn compare(limit: Limit, found: Found) -> (String, Outcome) {
+    let outcome = |holds| if holds { Outcome::Held } else { Outcome::Deviated };
+    match (limit, found) {
+        (Limit::Time(bound), Found::Time(was, uncertainty)) => {
+            let text = match uncertainty {
+                Duration::ZERO => format!("was {}", time(was)),
+                _ => format!("was {} ± {}", time(was), time(uncertainty)),
+            };
+            let (least, most) = (was.saturating_sub(uncertainty), was + uncertainty);
+            let holds = |was: Duration| bound.comparison.holds(&was, &bound.value);
+            match (holds(least), holds(most)) {
+                (true, true) if bound.comparison != Comparison::Equal => (text, Outcome::Held),
+                (true, true) => (text, outcome(least == most)),
+                (false, false) if bound.comparison != Comparison::Equal => {
+                    (text, Outcome::Deviated)
+                }
+                (false, false) if bound.value < least || bound.value > most => {
+                    (text, Outcome::Deviated)
+                }
+                _ => (format!("{text}: too close to say"), Outcome::Inconclusive),
+            }
+        }
+        (Limit::Count(bound), Found::Count(was)) => {
+            (format!("was {was}"), outcome(bound.comparison.holds(&was, &bound.value)))
+        }
+        (Limit::Share(bound), Found::Share(was)) => match (was.meets(bound), was.basis_points()) {
+            (Some(holds), Some(points)) => {
+                let of = format!("{} of {}", was.successes, was.attempts);
+                (format!("was {} ({of})", units::percent(points)), outcome(holds))
+            }
+            _ => ("no attempt was made then".into(), Outcome::Inconclusive),
+        },
+        (_, Found::Nothing(why)) => (why, Outcome::Inconclusive),
+        // A limit is read in the unit of its measure.
+        _ => ("is of another unit".into(), Outcome::Inconclusive),
+    }
+}
+
+fn of_probe(
+    measure: Measure,
+    when: Option<Window>,
+    probe: &Probe,
+    fold: &Fold,
+    times: &Times,
+) -> Found {
+    let until = times.ended.unwrap_or_default();
+    let share = when.map_or_else(|| fold.since_injection(), |when| fold.window(when).share);
+    match measure {
+        _ if share.attempts == 0 => Found::Nothing("no attempt was made then".into()),
+        Measure::Downtime => {
+            let downtime = fold.downtime(until);
+            Found::Time(downtime.total, downtime.uncertainty)
+        }
+        Measure::LongestOutage => {
+            let longest = fold.outages(until).into_iter().max_by_key(Outage::duration);
+            let (longest, uncertainty) = longest
+                .map_or_else(Default::default, |outage| (outage.duration(), outage.uncertainty()));
+            Found::Time(longest, uncertainty.max(fold.downtime(until).unobserved))
+        }
+        Measure::Outages => Found::Count(fold.downtime(until).outages),
+        Measure::Availability => Found::Share(share),
+        Measure::Errors => Found::Count(share.attempts - share.successes),
+        Measure::Latency(quantile) => {
+            let window = fold.window(when.unwrap_or(Window::During));
+            let was = window.latency.at(quantile).map(|was| Found::Time(was, Duration::ZERO));
+            was.unwrap_or_else(|| Found::Nothing("no attempt succeeded then".into()))
+        }
+        Measure::TimeToDetect => match detected(fold, times) {
+            Some(after) => Found::Time(after, probe.every),
+            None => Found::Nothing("nothing failed".into()),
+        },
+        Measure::TimeToRecover => recovered(probe, fold, times, Duration::ZERO),
+        Measure::TimeToStable => {
+            let stable_for = probe.recovery.as_ref().map(|recovery| recovery.stable_for);
+            recovered(probe, fold, times, stable_for.unwrap_or_default())
+        }
+        Measure::TimeToEffect | Measure::TimeToRevert | Measure::CommitSkew => {
+            Found::Nothing("is no measure of a probe".into())
+        }
+    }
+}
+
+fn detected(fold: &Fold, times: &Times) -> Option<Duration> {
+    Some(fold.detected()?.saturating_sub(times.injected?))
+}
+
+fn recovered(probe: &Probe, fold: &Fold, times: &Times, and: Duration) -> Found {
+    let from = times.recover_from.unwrap_or_default();
+    match fold.recovered() {
+        // What never failed had nothing to recover from.
+        Some(_) if fold.detected().is_none() => Found::Time(Duration::ZERO, Duration::ZERO),
+        Some(at) => Found::Time(at.saturating_sub(from) + and, probe.every),
+        None => Found::Nothing("it did not recover while it was waited for".into()),
+    }
+}
+
+/// The probe that saw it first detected it.
+fn first_detected(assertion: &Assertion, facts: &Facts<'_>) -> Answer {
+    let first = facts
+        .probes
+        .iter()
+        .filter_map(|(probe, fold)| Some((detected(fold, facts.times)?, *probe)));
+    match first.min_by_key(|(after, _)| *after) {
+        Some((after, probe)) => {
+            answer(assertion, Found::Time(after, probe.every), Some(&probe.name))
+        }
+        None => answer(assertion, Found::Nothing("nothing failed".into()), None),
+    }
+}
+
+fn of_run(measure: Measure, facts: &Facts<'_>) -> Found {
+    if facts.injections.is_empty() {
+        return Found::Nothing("nothing was injected".into());
+    }
+    let longest = |of: fn(&InjectionReport) -> Option<f64>| match facts
+        .injections
+        .iter()
+        .filter_map(of)
+        .max_by(f64::total_cmp)
+    {
+        Some(ms) => {
+            let longest = Duration::try_from_secs_f64(ms / 1e3).unwrap_or_default();
+            Found::Time(longest, Duration::ZERO)
+        }
+        None => Found::Nothing("of no injection it is known".into()),
+    };
+    match measure {
+        Measure::TimeToEffect => longest(|injection| injection.time_to_effect_ms),
+        Measure::TimeToRevert => longest(|injection| injection.time_to_revert_ms),
+        // One commit is not apart from any other.
+        _ => Found::Time(facts.commit_skew.unwrap_or_default(), Duration::ZERO),
+    }
+}
