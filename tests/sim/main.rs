@@ -13,5 +13,6 @@ mod preflight;
 mod scale;
 mod stop;
 mod told;
+mod truth;
 mod verdict;
 mod wire;

@@ -13,3 +13,4 @@ pub mod scale;
 pub mod sim;
 pub mod supervised;
 pub mod torture;
+pub mod truth;

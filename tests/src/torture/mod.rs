@@ -17,7 +17,7 @@ mod node;
 mod order;
 mod pair;
 mod plant;
-mod rng;
+pub(crate) mod rng;
 mod round;
 mod script;
 mod settle;
