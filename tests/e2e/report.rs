@@ -97,8 +97,10 @@ fn a_run_is_rebuilt_from_its_journal_alone() {
     let shown = report(&[&moved_path, "--rebuild"]);
     assert_eq!(shown.code, Some(0), "{}", shown.text);
     assert!(shown.text.contains("HELD  kept") && shown.text.contains("It comes back."));
-    let written = fs::read(moved.join("run.json")).expect("written anew");
-    assert_eq!(written, fs::read(run.join("run.json")).expect("written live"));
+    for name in ["run.json", "junit.xml", "report.html"] {
+        let (live, anew) = (fs::read(run.join(name)), fs::read(moved.join(name)));
+        assert!(live.expect("written live") == anew.expect("written anew"), "{name} differs");
+    }
     // Every attempt is there, in the time of the run.
     let events = events(&run);
     let attempts = live["probes"][0]["during"]["attempts"].as_u64().expect("a number");

@@ -94,7 +94,7 @@ JSON is the report of the run, or a list of reports where several experiments ar
         place: PlaceArgs,
         /// Write the journal and the report of each run into EXPERIMENT-RUN in this directory
         ///
-        /// These are journal.jsonl, while it runs, and run.json at its end.
+        /// These are journal.jsonl, while it runs, and run.json, junit.xml and report.html at its end.
         #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
         report_dir: Option<PathBuf>,
         #[command(flatten)]

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Report, journal::Line};
+use super::{Report, html, journal::Line, junit};
 
 /// The name of the journal.
 const JOURNAL: &str = "journal.jsonl";
@@ -66,8 +66,10 @@ impl RunFiles {
     ///
     /// # Errors
     /// When one cannot be written.
-    pub fn write(&self, report: &Report, _events: &[Line]) -> io::Result<()> {
-        self.write_one("run.json", &serde_json::to_vec_pretty(report)?)
+    pub fn write(&self, report: &Report, events: &[Line]) -> io::Result<()> {
+        self.write_one("run.json", &serde_json::to_vec_pretty(report)?)?;
+        self.write_one("junit.xml", junit::document(report)?.as_bytes())?;
+        self.write_one("report.html", html::page(report, events).as_bytes())
     }
 
     fn write_one(&self, name: &str, content: &[u8]) -> io::Result<()> {

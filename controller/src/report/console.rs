@@ -61,6 +61,11 @@ impl Console {
         self.line(Style::new().fg_color(Some(AnsiColor::Yellow.into())).bold(), heading, text);
     }
 
+    /// Whether there is a live line: somebody looks at a terminal.
+    pub fn is_live(&self) -> bool {
+        !self.live.is_hidden()
+    }
+
     /// Replaces the live line.
     pub fn live(&self, text: String) {
         if !self.live.is_hidden() {

@@ -6,9 +6,12 @@ mod archive;
 mod assertion;
 mod console;
 mod environment;
+mod html;
 pub mod journal;
+mod junit;
 mod plan;
 mod probe;
+pub mod progress;
 mod stop;
 mod text;
 mod utc;
@@ -72,6 +75,7 @@ pub struct Report {
     /// For how long any of them failed; `null` without any.
     pub downtime: Option<DowntimeReport>,
     /// Every assertion, in the order written.
+    #[serde(default)]
     pub assertions: Vec<AssertionReport>,
     /// What ended it at once, where a stop condition did.
     pub stopped: Option<StopReport>,

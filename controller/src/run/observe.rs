@@ -1,10 +1,7 @@
 //! Waiting, and looking at the system meanwhile: before anything is done to it, while it is done, and
 //! until it is well again.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use faultline_proto::units;
 use tokio::time;
@@ -12,8 +9,12 @@ use tokio::time;
 use super::{Ended, Run, judge::beyond};
 use crate::{
     experiment::Experiment,
-    probe::{Fold, Times, Window},
-    report::{counted, journal::Phase},
+    probe::{Fold, Running, Times, Window},
+    report::{
+        counted,
+        journal::Phase,
+        progress::{self, RECENT},
+    },
 };
 
 /// The shortest look at the steady state.
@@ -130,26 +131,22 @@ impl Run<'_> {
             if let Some(why) = self.recorder.complaint() {
                 self.console.warn("journal", &format!("the record of this run ends here: {why}"));
             }
-            let doing_left = doing.end.saturating_duration_since(Instant::now()).as_secs_f64();
-            let probes = self.probe_line();
-            self.console.live(format!("{}: {doing_left:.1} s left{probes}", doing.what));
+            self.draw(doing);
             self.ends.unless(time::sleep(left.min(LOOK_EVERY))).await?;
         }
     }
 
-    /// How each probe's latest attempt ended, for the live line.
-    fn probe_line(&self) -> String {
-        let states: BTreeMap<&str, &str> = self
-            .probes
-            .iter()
-            .filter_map(|running| {
-                let well = running.samples.latest()?.failure.is_none();
-                Some((running.probe.name.as_str(), if well { "ok" } else { "FAILING" }))
-            })
-            .collect();
-        let states: Vec<String> =
-            states.iter().map(|(name, state)| format!("  {name}: {state}")).collect();
-        states.concat()
+    /// Draws the live lines, where somebody sees them.
+    fn draw(&self, doing: &Doing<'_>) {
+        if !self.console.is_live() {
+            return;
+        }
+        let now = self.now();
+        let recent = |running: &Running| running.samples.since(now.saturating_sub(RECENT));
+        let probes: Vec<_> =
+            self.probes.iter().map(|r| (r.probe.name.as_str(), recent(r))).collect();
+        let left = doing.end.saturating_duration_since(Instant::now());
+        self.console.live(progress::lines(doing.what, left, &probes, now));
     }
 
     /// Waits for the attempts that are under way, so that none is judged before its end.

@@ -1,0 +1,106 @@
+//! A report as `JUnit` XML: one case for the hypothesis, for each thing that was asked of a probe, for each
+//! assertion, and two for each fault: that its effect was proven, and that its revert was.
+//!
+//! A *failure* is what was observed and is not as it was asked; an *error* is what kept anybody from
+//! observing it; what was not judged because the run ended before is *skipped*.
+
+use std::{io, time::Duration};
+
+use quick_junit::{NonSuccessKind, Report as Document, TestCase, TestCaseStatus, TestSuite};
+
+use super::{InjectionReport, Report, Verdict};
+
+/// The document.
+///
+/// # Errors
+/// When it cannot be made.
+pub(super) fn document(report: &Report) -> io::Result<String> {
+    let mut suite = TestSuite::new(report.experiment.as_str());
+    suite.set_time(from_ms(Some(report.duration_ms)));
+    for (name, value) in [
+        ("runId", report.run_id.clone()),
+        ("seed", report.seed.to_string()),
+        ("place", report.place.clone()),
+        ("file", report.file.clone()),
+        ("verdict", report.verdict.name().into()),
+    ] {
+        suite.add_property((name, value.as_str()));
+    }
+    let classname = format!("faultline.{}", report.experiment);
+    let cases = std::iter::once(hypothesis(report)).chain(
+        report.injections.iter().flat_map(|injection| [effect(injection), revert(injection)]),
+    );
+    for mut case in cases {
+        case.set_classname(classname.as_str());
+        suite.add_test_case(case);
+    }
+    let mut document = Document::new("faultline");
+    document.set_time(from_ms(Some(report.duration_ms)));
+    document.add_test_suite(suite);
+    document.to_string().map_err(io::Error::other)
+}
+
+/// What should have stayed true; where nothing was said, that the run is as it was asked.
+fn hypothesis(report: &Report) -> TestCase {
+    let text = report.hypothesis.as_deref().unwrap_or("everything is as it was asked");
+    let status = match report.verdict {
+        Verdict::Held => TestCaseStatus::success(),
+        Verdict::Deviated => wrong(NonSuccessKind::Failure, report.verdict.name(), &report.reasons),
+        Verdict::Refused | Verdict::Residue | Verdict::Interrupted | Verdict::Unfinished => {
+            let reasons = [report.reasons.as_slice(), report.residue.as_slice()].concat();
+            wrong(NonSuccessKind::Error, report.verdict.name(), &reasons)
+        }
+    };
+    case(&format!("hypothesis: {text}"), status, Some(report.duration_ms))
+}
+
+fn effect(injection: &InjectionReport) -> TestCase {
+    let name = format!("effect of {}", of(injection));
+    let why = injection.failure.as_deref().unwrap_or(&injection.evidence);
+    let status = match injection.effect.as_str() {
+        "proven" => TestCaseStatus::success(),
+        "failed" => wrong(NonSuccessKind::Failure, "no-effect", &[why.into()]),
+        _ => wrong(NonSuccessKind::Error, "unproven", &["its effect was not seen".into()]),
+    };
+    let mut case = case(&name, status, injection.time_to_effect_ms);
+    if injection.effect == "proven" {
+        case.set_system_out(injection.evidence.as_str());
+    }
+    case
+}
+
+fn revert(injection: &InjectionReport) -> TestCase {
+    let is_clean = injection.state == "reverted" && injection.residue.is_empty();
+    let status = if is_clean {
+        TestCaseStatus::success()
+    } else {
+        let state = format!("it is {}, and not proven to be reverted", injection.state);
+        let reasons = [&[state], injection.residue.as_slice()].concat();
+        wrong(NonSuccessKind::Failure, "residue", &reasons)
+    };
+    case(&format!("revert of {}", of(injection)), status, injection.time_to_revert_ms)
+}
+
+/// Names are to be different from each other: a fault is known by its id.
+fn of(injection: &InjectionReport) -> String {
+    let InjectionReport { kind, target, node, fault_id, .. } = injection;
+    format!("{kind} of {target} on {node} ({fault_id})")
+}
+
+fn case(name: &str, status: TestCaseStatus, took_ms: Option<f64>) -> TestCase {
+    let mut case = TestCase::new(name, status);
+    case.set_time(from_ms(took_ms));
+    case
+}
+
+/// The first reason is what is shown in a list, all of them where it is opened.
+fn wrong(kind: NonSuccessKind, what: &str, reasons: &[String]) -> TestCaseStatus {
+    let mut status = TestCaseStatus::non_success(kind);
+    let first = reasons.first().map_or(what, String::as_str);
+    status.set_type(what).set_message(first).set_description(reasons.join("\n"));
+    status
+}
+
+fn from_ms(ms: Option<f64>) -> Duration {
+    Duration::try_from_secs_f64(ms.unwrap_or(0.0) / 1e3).unwrap_or_default()
+}

@@ -1,0 +1,165 @@
+//! What is made of journals, word for word: of each `journal/NAME.jsonl`, the summary, `junit.xml` and
+//! `report.html`. `FAULTLINE_UPDATE=1` writes those anew, to be read in the diff.
+//!
+//! The journals are of a run of `journal/cut.yaml` in the sandbox; `killed.jsonl` is one that was ended in
+//! the middle of a line. Their texts contain markup, which nobody may take for such. What is added to a
+//! report is read with a default, or these are recorded anew.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use roxmltree::{Document, Node};
+
+const JOURNALS: [(&str, i32); 2] = [("killed", 4), ("whole", 0)];
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/journal").join(name)
+}
+
+/// The exit code, what is printed, and the directory with the files that were written.
+fn rebuilt(name: &str) -> (Option<i32>, String, tempfile::TempDir) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let journal = dir.path().join("journal.jsonl");
+    fs::copy(fixture(&format!("{name}.jsonl")), &journal).expect("a fixture");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_faultline"));
+    command.arg("report").arg(dir.path()).arg("--rebuild");
+    let output = command.output().expect("it starts");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let text = text.replace(&dir.path().display().to_string(), "DIR");
+    (output.status.code(), text, dir)
+}
+
+#[test]
+fn what_is_made_of_a_journal_is_as_it_was_read_by_a_person() {
+    let update = std::env::var_os("FAULTLINE_UPDATE").is_some();
+    for (name, code) in JOURNALS {
+        let (found, summary, dir) = rebuilt(name);
+        assert_eq!(found, Some(code), "{name}: {summary}");
+        let read = |file: &str| fs::read_to_string(dir.path().join(file)).expect("written");
+        for (extension, said) in
+            [("txt", summary), ("junit.xml", read("junit.xml")), ("html", read("report.html"))]
+        {
+            let expected = fixture(&format!("{name}.{extension}"));
+            if update {
+                fs::write(&expected, &said).expect("writable");
+            }
+            let known = fs::read_to_string(&expected).unwrap_or_default();
+            assert!(said == known, "{name}.{extension} is another one now:\n{said}");
+        }
+    }
+}
+
+#[test]
+fn the_page_is_one_file_that_loads_and_runs_nothing() {
+    for (name, _) in JOURNALS {
+        let (_, _, dir) = rebuilt(name);
+        let page = fs::read_to_string(dir.path().join("report.html")).expect("a page");
+        for foreign in ["<script", " src=", " href=", "url(", "@import", "http://", "https://"] {
+            // What stands in the text of an experiment is shown, and does nothing.
+            let found = page.match_indices(foreign).filter(|(at, _)| {
+                let before = &page[..*at];
+                before.rfind('<') > before.rfind('>')
+            });
+            assert_eq!(found.count(), 0, "{name}: {foreign}");
+        }
+        assert!(page.contains("&lt;script&gt;alert('x')&lt;/script&gt; &amp; &quot;one&quot;"));
+        assert!(page.contains("prefers-color-scheme: dark") && page.contains("@media print"));
+        assert!(page.contains("name=\"viewport\""));
+        // Every chart has a title that says in words what it shows.
+        let charts = page.matches("<svg role=\"img\"").count();
+        assert!(charts >= 3, "{charts} charts");
+        assert_eq!(page.matches("<title id=").count(), charts);
+    }
+}
+
+fn attribute(node: Node<'_, '_>, name: &str) -> usize {
+    node.attribute(name).and_then(|text| text.parse().ok()).expect("a number")
+}
+
+/// What the schema of `JUnit` asks of a document, as far as we write it.
+#[test]
+fn the_junit_document_is_as_its_readers_expect() {
+    for (name, _) in JOURNALS {
+        let (_, _, dir) = rebuilt(name);
+        let text = fs::read_to_string(dir.path().join("junit.xml")).expect("a document");
+        let document = Document::parse(&text).expect("XML");
+        let root = document.root_element();
+        assert_eq!(root.tag_name().name(), "testsuites");
+        let suites: Vec<_> = root.children().filter(Node::is_element).collect();
+        assert_eq!(suites.len(), 1);
+        let suite = suites[0];
+        assert_eq!((suite.tag_name().name(), suite.attribute("name")), ("testsuite", Some("cut")));
+        let cases: Vec<_> = suite.children().filter(|n| n.has_tag_name("testcase")).collect();
+        let mut names = BTreeSet::new();
+        let mut counts = [0; 3];
+        for case in &cases {
+            assert!(names.insert(case.attribute("name").expect("a name")), "names differ");
+            assert_eq!(case.attribute("classname"), Some("faultline.cut"));
+            let time = case.attribute("time").and_then(|time| time.parse::<f64>().ok());
+            assert!(time.is_some_and(|time| time >= 0.0), "{case:?}");
+            let bad = ["failure", "error", "skipped"];
+            let ends: Vec<_> =
+                case.children().filter(|n| bad.contains(&n.tag_name().name())).collect();
+            assert!(ends.len() <= 1, "one end of each case");
+            for end in ends {
+                let kind = bad.iter().position(|name| end.has_tag_name(*name));
+                counts[kind.expect("one of them")] += 1;
+                assert!(end.attribute("message").is_some_and(|text| !text.is_empty()));
+            }
+        }
+        for node in [root, suite] {
+            assert_eq!(attribute(node, "tests"), cases.len(), "{name}");
+            let [failures, errors, skipped] = counts;
+            assert_eq!(attribute(node, "failures"), failures, "{name}");
+            assert_eq!(attribute(node, "errors"), errors, "{name}");
+            assert_eq!(attribute(node, "skipped"), skipped, "{name}");
+        }
+        assert!(names.iter().any(|name| name.contains("<script>alert('x')</script>")));
+    }
+}
+
+/// Wherever a controller is killed: what is left of its journal is explained, and what may still be in a
+/// kernel is never called clean.
+#[test]
+fn every_beginning_of_a_journal_is_explained() {
+    let whole = fs::read_to_string(fixture("whole.jsonl")).expect("a fixture");
+    let lines: Vec<&str> = whole.lines().collect();
+    let is = |line: &str, event: &str| line.contains(&format!("\"event\":\"{event}\""));
+    let dir = tempfile::tempdir().expect("a directory");
+    let journal = dir.path().join("journal.jsonl");
+    let (mut prepared, mut reverted, mut asked) = (false, false, false);
+    for count in 1..lines.len() {
+        let last = lines[count - 1];
+        prepared |= is(last, "prepared");
+        reverted |= is(last, "reverted");
+        asked |= last.contains("\"phase\":\"inject\"");
+        if is(last, "sample") {
+            continue;
+        }
+        // The line that comes next is torn somewhere.
+        let torn = &lines[count][..lines[count].len() / 2];
+        let text = format!("{}\n{torn}", lines[..count].join("\n"));
+        fs::write(&journal, text).expect("writable");
+        let journal = faultline::report::journal::read(&journal).expect("it is read");
+        let rebuilt = faultline::report::journal::rebuild(journal);
+        let report = &rebuilt.report;
+        if is(last, "verdict") {
+            assert_eq!((report.exit_code, rebuilt.remarks.len()), (0, 1));
+            continue;
+        }
+        let expected = match (prepared || asked, reverted) {
+            (true, false) => 4,
+            (true, true) => 1,
+            (false, _) => 3,
+        };
+        assert_eq!(report.exit_code, expected, "{last}");
+        assert_eq!(report.verdict.name(), "unfinished");
+        assert!(report.reasons[0].starts_with("the journal ends "), "{:?}", report.reasons);
+        assert_eq!(report.probes.len(), 2, "what probes saw is measured again");
+    }
+    assert!(prepared && reverted && asked, "the fixture has it all");
+}
