@@ -39,10 +39,11 @@ fn main() {
 
 async fn measure() {
     let authority = Authority::new().expect("an authority");
-    let crowd = Crowd::start(&authority, NODES, PODS_PER_NODE, None).await.expect("agents");
     let credentials = authority.controller().expect("a certificate");
     let mut times: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
     for _ in 0..ROUNDS {
+        // New ones: they tell of all that they ever had.
+        let crowd = Crowd::start(&authority, NODES, PODS_PER_NODE, None).await.expect("agents");
         let begun = Instant::now();
         let fleet = Fleet::connect(&crowd.endpoints(), &credentials).await.expect("connected");
         times.entry("1 connect, clocks learnt").or_default().push(begun.elapsed());

@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use faultline::{
+    agents::Fleet,
     report::{Console, Output, Verdict},
     run::{Interrupt, run},
 };
 use faultline_tests::{
-    fake_agent::FakeAgent,
+    fake_agent::{FakeAgent, Flaw},
     pki::Authority,
     scale::Crowd,
     sim::{experiment, place},
@@ -50,4 +51,20 @@ async fn a_thousand_targets_are_injected_at_one_instant() {
     let off = told.expect("not negative").abs_diff(skew);
     // Each clock is known to half of a round trip, which here is the delay.
     assert!(off <= DELAY * 2, "told: {:?} ms, seen: {skew:?}", report.commit_skew_ms);
+}
+
+#[tokio::test]
+async fn the_clock_of_an_agent_whose_first_answers_were_slow_is_asked_for_again() {
+    let authority = Authority::new().expect("an authority");
+    let delay = Duration::from_millis(100);
+    let start = |node, flaw| FakeAgent::start(&authority, node, flaw);
+    let (quick, slow) =
+        (start("quick", Flaw::None).await, start("slow", Flaw::WarmsUp(delay)).await);
+    let agents = [quick, slow].map(|agent| agent.expect("an agent"));
+    let endpoints = agents.each_ref().map(|agent| agent.endpoint.clone());
+    let credentials = authority.controller().expect("a certificate");
+    let fleet = Fleet::connect(&endpoints, &credentials).await.expect("connected");
+    let rtt = |node| fleet.get(node).expect("it is there").clock().rtt();
+    assert!(rtt("slow") < delay, "known better than by its first answers: {:?}", rtt("slow"));
+    assert!(rtt("quick") < delay);
 }

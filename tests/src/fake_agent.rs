@@ -23,6 +23,9 @@ use tonic::{
 
 use crate::pki::Authority;
 
+/// Answers of one that warms up: as many as a clock is asked for at first.
+const WARM_UP: u32 = 4;
+
 /// What is wrong with an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {
@@ -34,6 +37,8 @@ pub enum Flaw {
     RefusesPlan,
     /// Every answer takes so long.
     Slow(Duration),
+    /// Its first answers about itself take so long; later ones are quick.
+    WarmsUp(Duration),
     /// It takes the request to commit, and never answers.
     HangsAtCommit,
     /// It answers no Prepare from the second one on.
@@ -79,6 +84,8 @@ pub enum Flaw {
 /// What an agent was asked.
 #[derive(Debug, Default)]
 pub struct Calls {
+    /// Questions about itself.
+    pub describes: AtomicU32,
     /// Prepares that were no dry runs.
     pub prepares: AtomicU32,
     /// Commits.
@@ -254,6 +261,12 @@ impl Agent for Service {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<pb::WatchResponse, Status>> + Send>>;
 
     async fn describe(&self, _: Request<pb::DescribeRequest>) -> Answer<pb::DescribeResponse> {
+        let asked = self.calls.describes.fetch_add(1, Ordering::SeqCst);
+        if let Flaw::WarmsUp(delay) = self.flaw
+            && asked < WARM_UP
+        {
+            tokio::time::sleep(delay).await;
+        }
         let description = pb::DescribeResponse {
             node: self.node.clone(),
             boottime_ns: self.now_ns(),

@@ -140,6 +140,18 @@ impl Agent {
         &self.clock
     }
 
+    /// Asks for its time again: its node, and what is known by that. `None` if it does not answer.
+    pub(super) async fn clock_again(&self) -> Option<(String, AgentClock)> {
+        let mut client = self.client.clone();
+        let (_, clock) = ask_clock(&mut client).await.ok()?;
+        Some((self.node.clone(), clock))
+    }
+
+    /// Takes in what was learnt of its clock, where that is better than what is known.
+    pub(super) fn know_better(&mut self, clock: AgentClock) {
+        self.clock = self.clock.better(clock);
+    }
+
     pub(super) async fn prepare(
         &self,
         run_id: RunId,

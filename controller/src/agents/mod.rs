@@ -27,6 +27,11 @@ const COMMIT_LEAD_MIN: Duration = Duration::from_millis(10);
 /// The same, for each node: what it takes to tell one of them, on a busy machine.
 const COMMIT_LEAD_PER_NODE: Duration = Duration::from_micros(1_500);
 
+/// Agents whose clocks are asked for again at once: few, so that they do not delay each other's answers.
+const SHARPENED_AT_ONCE: usize = 4;
+/// How long that may take in all: what was known before will do as well.
+const SHARPEN_MAX: Duration = Duration::from_millis(500);
+
 /// Agents by node.
 #[derive(Debug, Default)]
 pub struct Fleet {
@@ -68,7 +73,32 @@ impl Fleet {
                 Err(error) => errors.push(error),
             }
         }
+        fleet.sharpen_clocks().await;
         (fleet, errors)
+    }
+
+    /// Asks those agents for the time again whose answers took much longer than that of the quickest: when
+    /// many are connected to at once, they wait for each other here.
+    async fn sharpen_clocks(&mut self) {
+        let rtt = |agent: &Agent| agent.clock().rtt();
+        let Some(quickest) = self.agents.values().map(rtt).min() else { return };
+        let slow = self.agents.values().filter(|agent| rtt(agent) > quickest * 2);
+        let asking: Vec<_> = slow.map(Agent::clock_again).collect();
+        let mut asked = stream::iter(asking).buffer_unordered(SHARPENED_AT_ONCE);
+        let mut known = Vec::new();
+        let all = async {
+            while let Some(one) = asked.next().await {
+                known.extend(one);
+            }
+        };
+        // Whoever has not answered by then keeps the clock that was learnt first.
+        drop(tokio::time::timeout(SHARPEN_MAX, all).await);
+        drop(asked);
+        for (node, clock) in known {
+            if let Some(agent) = self.agents.get_mut(&node) {
+                agent.know_better(clock);
+            }
+        }
     }
 
     /// Takes in the agents of another fleet.
