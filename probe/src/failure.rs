@@ -37,13 +37,15 @@ pub enum FailureKind {
     Protocol,
     /// A command could not be run, or failed.
     Exec,
-    /// None of these; the attempt was not made, say.
+    /// It was not made: too many were waited for.
+    Dropped,
+    /// None of these; it was our own side that failed, say.
     Other,
 }
 
 impl FailureKind {
     /// Every kind, in the order in which they are listed.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Refused,
         Self::Unreachable,
         Self::Timeout,
@@ -54,6 +56,7 @@ impl FailureKind {
         Self::Mismatch,
         Self::Protocol,
         Self::Exec,
+        Self::Dropped,
         Self::Other,
     ];
 
@@ -70,6 +73,7 @@ impl FailureKind {
             Self::Mismatch => "mismatch",
             Self::Protocol => "protocol",
             Self::Exec => "exec",
+            Self::Dropped => "dropped",
             Self::Other => "other",
         }
     }

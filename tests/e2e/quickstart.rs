@@ -66,6 +66,7 @@ fn every_example_runs() {
         "follow.yaml",
         "stop-conditions.yaml",
         "flapping.yaml",
+        "background-load.yaml",
         "probes.yaml",
     ] {
         let alone = alone();

@@ -1,6 +1,7 @@
 //! The sim ring: the real controller against agents that are dead, slow, refusing or lying, and the
 //! real agent's service against a controller that sends nonsense. No kernel is touched.
 
+mod background;
 mod fleet;
 mod follow;
 mod house;

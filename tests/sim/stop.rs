@@ -181,3 +181,46 @@ async fn a_node_that_does_not_revert_is_told_as_residue_and_holds_up_nobody() {
     let well = ran.report.injections.iter().find(|i| i.node == "node1").expect("the other one");
     assert!(well.lasted_ms.is_some_and(|ms| ms < 5_000.0), "{well:?}");
 }
+
+/// Answers every query like a Prometheus server, with more errors once something has been cut.
+async fn prometheus(calls: Arc<Calls>, told: oneshot::Sender<SocketAddr>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    told.send(listener.local_addr().expect("an address")).expect("somebody waits");
+    loop {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let value = if FakeAgent::count(&calls.commits) > 0 { "0.5" } else { "0.01" };
+        let mut request = [0; 4096];
+        drop(stream.read(&mut request).await);
+        let body = format!(
+            "{{\"status\":\"success\",\"data\":{{\"resultType\":\"scalar\",\"result\":[1,\"{value}\"]}}}}"
+        );
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
+        let answer = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        drop(stream.write_all(answer.as_bytes()).await);
+    }
+}
+
+#[tokio::test]
+async fn what_prometheus_answers_ends_a_run() {
+    let authority = Authority::new().expect("an authority");
+    let agent = FakeAgent::start(&authority, "node1", Flaw::None).await.expect("an agent");
+    let (told, address) = oneshot::channel();
+    let serving = tokio::spawn(prometheus(Arc::clone(&agent.calls), told));
+    let address = address.await.expect("an address");
+    let credentials = authority.controller().expect("a certificate");
+    let pods = vec![pod("api-1", "node1", 1)];
+    let (place, _dir) = place(pods, vec![agent.endpoint.clone()], &credentials).expect("a place");
+    let experiment = experiment(&format!(
+        "targets: {{ all: {{ labels: {{ app: api }} }} }}
+  stopConditions:
+    - {{ prometheus: {{ server: \"http://{address}\", query: \"errors\" }}, value: \"> 0.25\", for: 1s }}
+  method:
+    {LONG}"
+    ));
+    let report = run(&experiment, &place, &Console::new(Output::Json), &Interrupt::default()).await;
+    serving.abort();
+    assert_eq!((report.verdict, report.exit_code), (Verdict::Deviated, 1), "{report:#?}");
+    let reason = &report.reasons[0];
+    assert!(reason.contains("the value of probe `stop-condition-1` is 0.5"), "{reason}");
+    assert!(reason.ends_with("(test.yaml:7)"), "{reason}");
+}

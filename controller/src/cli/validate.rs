@@ -36,7 +36,7 @@ impl Summary {
             file: loaded.source.name.clone(),
             name: experiment.name.clone(),
             targets: experiment.targets.len(),
-            probes: experiment.probes.len(),
+            probes: experiment.probes.iter().filter(|probe| !probe.is_load).count(),
             steps: experiment.method.len(),
         }
     }

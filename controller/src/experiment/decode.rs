@@ -11,18 +11,20 @@ use faultline_proto::{
 };
 
 use super::{
-    API_VERSION, Experiment, KIND, Probe, SandboxSpec, Step, assertion, check, labels, method,
-    probes, safety, sandbox, stop,
+    API_VERSION, Experiment, KIND, Probe, SandboxSpec, Step, assertion,
+    background::Role,
+    check, labels, method, probes, safety, sandbox, stop,
     targets::{self, Target},
 };
 
 /// The fields of `spec`, for whoever wrote one of them beside it.
-const SPEC_FIELDS: [&str; 11] = [
+const SPEC_FIELDS: [&str; 12] = [
     "hypothesis",
     "seed",
     "lease",
     "targets",
     "probes",
+    "background",
     "method",
     "blastRadius",
     "safety",
@@ -121,16 +123,30 @@ fn decode_spec(node: &Node, problems: &mut Problems) -> Option<Experiment> {
         Some(Vec::new())
     };
     let before_probes = problems.len();
+    let mut names = Vec::new();
     let probes: Option<Vec<Probe>> = if written(&fields, "probes") {
-        fields.optional("probes", problems, probes::decode)
+        fields.optional("probes", problems, |node, p| {
+            probes::decode(node, Role::Probe, &mut names, p)
+        })
     } else {
         Some(Vec::new())
     };
+    let loads = fields.optional("background", problems, |node, p| {
+        probes::decode(node, Role::Load, &mut names, p)
+    });
+    let mut probes = probes.map(|probes| [probes, loads.unwrap_or_default()].concat());
     let probes_are_right = problems.len() == before_probes;
     let method: Option<Vec<Step>> = fields.required("method", problems, method::decode);
     let blast_radius = fields.optional("blastRadius", problems, safety::decode_blast_radius);
     let safety = fields.optional("safety", problems, safety::decode);
     let stop_conditions = fields.optional("stopConditions", problems, stop::decode);
+    let stop_conditions = stop_conditions.map(|stops| {
+        // A condition may bring its own probe along.
+        if let Some(probes) = &mut probes {
+            probes.extend(stops.probes);
+        }
+        stops.conditions
+    });
     if let (Some(conditions), Some(probes), true) = (&stop_conditions, &probes, probes_are_right) {
         stop::check_probes(conditions, probes, problems);
     }

@@ -4,6 +4,7 @@
 //! files it is given, and knows nothing of where an experiment will run.
 
 mod assertion;
+mod background;
 mod bound;
 mod check;
 mod decode;
@@ -97,7 +98,7 @@ pub struct Experiment {
     pub lease: Duration,
     /// Who is meant, by name.
     pub targets: BTreeMap<String, Selector>,
-    /// How it is observed, in the order written. Names are unique.
+    /// How it is observed, in the order written, and then the loads. Names are unique.
     pub probes: Vec<Probe>,
     /// What is done, in order. Not empty.
     pub method: Vec<Step>,
@@ -311,6 +312,8 @@ pub struct Probe {
     pub during: Option<Tolerance>,
     /// What must hold afterwards.
     pub recovery: Option<Recovery>,
+    /// It is there to be a load, and observes what becomes of that.
+    pub is_load: bool,
 }
 
 /// What one attempt of a probe is.

@@ -8,17 +8,23 @@ use faultline_proto::{
 use super::{
     PROBE_EVERY_DEFAULT, PROBE_EVERY_MAX, PROBE_EVERY_MIN, PROBE_TIMEOUT_DEFAULT,
     PROBE_TIMEOUT_MAX, PROBE_TIMEOUT_MIN, PROBES_MAX, Probe, ProbeKind,
+    background::{self, Role},
     tolerance::{decode_recovery, decode_tolerance},
 };
 
 /// The kind that needs a place to be run in.
 const EXEC: &str = "exec";
 
-/// Decodes the list of probes. Those with mistakes are left out: the mistakes are told.
-pub(super) fn decode(node: &Node, problems: &mut Problems) -> Option<Vec<Probe>> {
-    let mut names: Vec<Spanned<String>> = Vec::new();
+/// Decodes a list of probes or loads. Those with mistakes are left out: the mistakes are told. `names` are
+/// those that are taken already.
+pub(super) fn decode(
+    node: &Node,
+    role: Role,
+    names: &mut Vec<Spanned<String>>,
+    problems: &mut Problems,
+) -> Option<Vec<Probe>> {
     let decode = |node: &Node, problems: &mut Problems| {
-        let (name, probe) = decode_probe(node, problems);
+        let (name, probe) = decode_probe(node, role, problems);
         if let Some(name) = name {
             match names.iter().find(|other| other.value == name.value) {
                 Some(other) => {
@@ -31,21 +37,34 @@ pub(super) fn decode(node: &Node, problems: &mut Problems) -> Option<Vec<Probe>>
         }
         probe
     };
-    yaml::list(0..=PROBES_MAX, "probes", decode)(node, problems)
+    let what = match role {
+        Role::Probe => "probes",
+        Role::Load => "loads",
+    };
+    yaml::list(0..=PROBES_MAX, what, decode)(node, problems)
 }
 
-fn decode_probe(node: &Node, problems: &mut Problems) -> (Option<Spanned<String>>, Option<Probe>) {
+fn decode_probe(
+    node: &Node,
+    role: Role,
+    problems: &mut Problems,
+) -> (Option<Spanned<String>>, Option<Probe>) {
     let before = problems.len();
-    let Some(mut fields) = Fields::open(node, "a probe", problems) else { return (None, None) };
+    let Some(mut fields) = Fields::open(node, role.what(), problems) else { return (None, None) };
     let name = fields.required("name", problems, yaml::name);
     let networks: Vec<Spec> = probe::KINDS
         .iter()
         .filter_map(|kind| fields.optional(kind, problems, |node, p| Spec::decode(kind, node, p)))
         .collect();
     let exec = fields.optional(EXEC, problems, Exec::decode);
-    one_kind(&fields, problems);
-    let every =
-        fields.optional("every", problems, yaml::duration(PROBE_EVERY_MIN..=PROBE_EVERY_MAX));
+    one_kind(&fields, role, problems);
+    let every = match role {
+        Role::Probe => {
+            let range = PROBE_EVERY_MIN..=PROBE_EVERY_MAX;
+            fields.optional("every", problems, yaml::duration(range))
+        }
+        Role::Load => fields.required("rate", problems, background::rate),
+    };
     let timeout =
         fields.optional("timeout", problems, yaml::duration(PROBE_TIMEOUT_MIN..=PROBE_TIMEOUT_MAX));
     let steady = fields.optional("steady", problems, |node, p| decode_tolerance(node, "steady", p));
@@ -54,7 +73,13 @@ fn decode_probe(node: &Node, problems: &mut Problems) -> (Option<Spanned<String>
     fields.finish_with(problems, |key| match key {
         "success" => Some("`success` belongs in `steady` or `during`".into()),
         "within" | "stableFor" => Some(format!("`{key}` belongs in `recovery`")),
-        "interval" | "period" => Some("how often is said with `every`".into()),
+        "interval" | "period" if role == Role::Probe => {
+            Some("how often is said with `every`".into())
+        }
+        "rate" => Some(
+            "a load is written in `spec.background`; how often a probe tries is `every`".into(),
+        ),
+        "every" => Some("how often is said with `rate`".into()),
         "sql" | "redis" => Some("what a client prints is seen by an `exec` probe".into()),
         _ => belongs(key),
     });
@@ -68,6 +93,7 @@ fn decode_probe(node: &Node, problems: &mut Problems) -> (Option<Spanned<String>
             steady,
             during,
             recovery,
+            is_load: role == Role::Load,
         }),
         _ => None,
     };
@@ -85,24 +111,34 @@ fn belongs(key: &str) -> Option<String> {
 }
 
 /// Reports a probe that is none of the kinds, or several.
-fn one_kind(fields: &Fields<'_>, problems: &mut Problems) {
+fn one_kind(fields: &Fields<'_>, role: Role, problems: &mut Problems) {
     let is_kind = |name: &str| name == EXEC || probe::KINDS.contains(&name);
     let written: Vec<(&str, Span)> = fields.keys().filter(|(name, _)| is_kind(name)).collect();
+    let mut kinds = match role {
+        Role::Probe => [&probe::KINDS[..], &[EXEC]].concat(),
+        Role::Load => background::LOAD_KINDS.to_vec(),
+    };
+    kinds.sort_unstable();
     match written.as_slice() {
-        [_] => {}
-        [] => {
-            let mut kinds = probe::KINDS.to_vec();
-            kinds.push(EXEC);
-            kinds.sort_unstable();
+        [(kind, _)] if kinds.contains(kind) => {}
+        [(kind, span)] => {
             problems
-                .add(fields.span(), "a probe that tries nothing")
+                .add(*span, format!("`{kind}` is no load"))
+                .expected(format!("expected one of: {}", kinds.join(", ")));
+        }
+        [] => {
+            problems
+                .add(fields.span(), format!("{} that tries nothing", role.what()))
                 .expected(format!("expected one of: {}", kinds.join(", ")));
         }
         [(first, _), others @ ..] => {
             for (name, span) in others {
                 problems
-                    .add(*span, format!("a probe is of one kind, and this one is `{first}`"))
-                    .help(format!("make `{name}` a probe of its own"));
+                    .add(
+                        *span,
+                        format!("{} is of one kind, and this one is `{first}`", role.what()),
+                    )
+                    .help(format!("make `{name}` {} of its own", role.what()));
             }
         }
     }

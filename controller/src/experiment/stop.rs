@@ -3,14 +3,19 @@
 use std::time::Duration;
 
 use faultline_proto::{
+    probe::Spec,
     units,
     yaml::{self, Fields, Node, Problems, Span, Spanned},
 };
 
-use super::{Comparison, Probe, Quantile, bound};
+use super::{Comparison, PROBE_TIMEOUT_DEFAULT, Probe, ProbeKind, Quantile, bound};
 
 /// Stop conditions of one experiment.
 const CONDITIONS_MAX: usize = 100;
+/// The kind of probe that a condition may bring along.
+const QUERY: &str = "prometheus";
+/// How often that one asks.
+const QUERY_EVERY: Duration = Duration::from_millis(500);
 /// The longest time that a condition looks back.
 const OVER_MAX: Duration = Duration::from_hours(1);
 /// The shortest.
@@ -78,18 +83,47 @@ const ANY: [Comparison; 5] = [
     Comparison::Equal,
 ];
 
+/// Conditions, and the probes that some of them bring along.
+#[derive(Debug, Default)]
+pub(super) struct Stops {
+    pub(super) conditions: Vec<StopCondition>,
+    pub(super) probes: Vec<Probe>,
+}
+
 /// Decodes the list of conditions.
-pub(super) fn decode(node: &Node, problems: &mut Problems) -> Option<Vec<StopCondition>> {
-    let all = yaml::list(1..=CONDITIONS_MAX, "conditions", decode_one)(node, problems)?;
-    Some(all.into_iter().flatten().collect())
+pub(super) fn decode(node: &Node, problems: &mut Problems) -> Option<Stops> {
+    let mut stops = Stops::default();
+    let mut nth = 0;
+    let decode = |node: &Node, problems: &mut Problems| {
+        nth += 1;
+        decode_one(node, nth, &mut stops.probes, problems)
+    };
+    let all = yaml::list(1..=CONDITIONS_MAX, "conditions", decode)(node, problems)?;
+    stops.conditions = all.into_iter().flatten().collect();
+    Some(stops)
 }
 
 /// One item is one condition, or two where it also says for how long it may be blind.
-fn decode_one(node: &Node, problems: &mut Problems) -> Option<Vec<StopCondition>> {
+fn decode_one(
+    node: &Node,
+    nth: usize,
+    probes: &mut Vec<Probe>,
+    problems: &mut Problems,
+) -> Option<Vec<StopCondition>> {
     let before = problems.len();
     let mut fields = Fields::open(node, "a stop condition", problems)?;
     let span = fields.span();
-    let probe = fields.required("probe", problems, yaml::name);
+    let query = fields.optional(QUERY, problems, |node, p| Spec::decode(QUERY, node, p));
+    let probe = if fields.key_span(QUERY).is_some() {
+        if let Some(span) = fields.key_span("probe") {
+            let problem = problems.add(span, format!("`probe` beside `{QUERY}`"));
+            problem.expected("expected one of them: a query is a probe of its own");
+        }
+        fields.node("probe");
+        Some(Spanned { value: format!("stop-condition-{nth}"), span })
+    } else {
+        fields.required("probe", problems, yaml::name)
+    };
     let success = fields.optional("success", problems, decode_success);
     let latency = fields.optional("latency", problems, decode_latency);
     let value = fields.optional("value", problems, |node, problems| {
@@ -118,6 +152,16 @@ fn decode_one(node: &Node, problems: &mut Problems) -> Option<Vec<StopCondition>
     let of_value = value.is_some();
     let blind = unobserved.map(|limit| StopRule::Unobserved { limit, of_value });
     let probe = probe?;
+    probes.extend(query.map(|spec| Probe {
+        name: probe.value.clone(),
+        kind: ProbeKind::Network(spec),
+        every: QUERY_EVERY,
+        timeout: PROBE_TIMEOUT_DEFAULT,
+        steady: None,
+        during: None,
+        recovery: None,
+        is_load: false,
+    }));
     let condition = |rule| StopCondition { probe: probe.clone(), rule, span };
     Some(rule.into_iter().chain(blind).map(condition).collect())
 }
@@ -219,8 +263,18 @@ pub(super) fn check_probes(
     problems: &mut Problems,
 ) {
     let names: Vec<&str> = probes.iter().map(|probe| probe.name.as_str()).collect();
-    for StopCondition { probe, .. } in conditions {
-        if names.contains(&probe.value.as_str()) {
+    for StopCondition { probe, rule, .. } in conditions {
+        if let Some(found) = probes.iter().find(|found| found.name == probe.value) {
+            let of_value = matches!(
+                rule,
+                StopRule::Value { .. } | StopRule::Unobserved { of_value: true, .. }
+            );
+            if of_value && !gives_value(&found.kind) {
+                problems
+                    .add(probe.span, format!("probe `{}` gives no number", probe.value))
+                    .expected("expected one that does: an http probe with `json` or `match`, say")
+                    .help("of a probe like this, `success`, `latency` and `unobserved` are known");
+            }
             continue;
         }
         let problem =
@@ -233,5 +287,16 @@ pub(super) fn check_probes(
             problem.expected(format!("expected one of: {}", names.join(", ")));
             problem.suggest(&probe.value, names.iter().copied());
         }
+    }
+}
+
+/// Whether a probe observes more than that it worked.
+fn gives_value(kind: &ProbeKind) -> bool {
+    match kind {
+        ProbeKind::Exec(_) | ProbeKind::Network(Spec::Prometheus(_)) => true,
+        ProbeKind::Network(Spec::Http(http)) => http.json.is_some() || http.matches.is_some(),
+        ProbeKind::Network(Spec::Tcp(tcp)) => tcp.expect.is_some(),
+        ProbeKind::Network(Spec::Udp(udp)) => udp.expect.is_some(),
+        ProbeKind::Network(Spec::Dns(_) | Spec::Grpc(_)) => false,
     }
 }

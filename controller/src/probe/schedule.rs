@@ -47,7 +47,7 @@ async fn schedule(probe: Probe, target: Arc<Target>, samples: Samples) {
         let began = samples.now();
         let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
             let text = format!("{CONCURRENT_MAX} attempts wait for an answer already");
-            let failure = Some(Failure::new(FailureKind::Other, text));
+            let failure = Some(Failure::new(FailureKind::Dropped, text));
             samples.end(Sample { began, took: Duration::ZERO, failure, value: None });
             continue;
         };

@@ -20,6 +20,9 @@ pub struct ProbeReport {
     pub name: String,
     /// From attempt to attempt.
     pub every_ms: f64,
+    /// Whether it was there to be a load.
+    #[serde(default)]
+    pub is_load: bool,
     /// Before anything was injected: in the look at the steady state.
     pub steady: WindowReport,
     /// From the first injection to the end of the method; where the last step is over at once, to the

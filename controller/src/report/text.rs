@@ -96,8 +96,9 @@ fn probes(out: &mut String, probes: &[ProbeReport]) {
                 if ongoing { ", not over" } else { "" }
             ),
         };
+        let role = if probe.is_load { " (load)" } else { "" };
         rows.push([
-            probe.name.clone(),
+            format!("{}{role}", probe.name),
             share(&probe.steady),
             share(&probe.during),
             down,

@@ -162,6 +162,7 @@ pub fn report(probe: &Probe, fold: &Fold, times: &Times) -> ProbeReport {
     ProbeReport {
         name: probe.name.clone(),
         every_ms: millis(probe.every),
+        is_load: probe.is_load,
         steady: WindowReport::new(before, within(Window::Before, probe.steady.as_ref())),
         during: WindowReport::new(during, within(Window::During, probe.during.as_ref())),
         after: WindowReport::new(after, None),

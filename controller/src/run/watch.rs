@@ -142,7 +142,8 @@ impl Watched {
         let settled = self.samples.settled_until();
         while let Ok(sample) = self.seen.try_recv() {
             let is_good = sample.is_good();
-            let is_our_own = sample.failure.is_some_and(|f| f.kind == FailureKind::Other);
+            let ours = [FailureKind::Dropped, FailureKind::Other];
+            let is_our_own = sample.failure.is_some_and(|failure| ours.contains(&failure.kind));
             self.guard.take(Seen {
                 began: sample.began,
                 took: sample.took,

@@ -11,6 +11,7 @@ fn ms(millis: u64) -> Duration {
 
 fn probe(stable_for: u64) -> Probe {
     Probe {
+        is_load: false,
         name: "api".into(),
         kind: ProbeKind::Network(Spec::Tcp(Tcp {
             address: Address::parse("127.0.0.1:1", None).expect("an address"),
