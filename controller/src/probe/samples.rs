@@ -152,3 +152,79 @@ impl Attempts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use faultline_probe::{Failure, FailureKind};
+
+    use super::{super::fold::tests::probe, *};
+
+    fn sample(i: u64) -> Sample {
+        let (every, late) = (Duration::from_millis(10), i % 1000 < 30);
+        let failure = late.then(|| Failure::new(FailureKind::Timeout, format!("late {i}")));
+        // Those that failed end long after those that began later.
+        let took = if late { every * 100 } else { every / 10 };
+        Sample { began: every * u32::try_from(i).expect("few"), took, failure, value: None }
+    }
+
+    #[test]
+    fn an_hour_is_kept_in_no_more_room_than_some_minutes_and_nothing_is_lost() {
+        let samples = Samples::new(&probe(1000), Instant::now());
+        let mut attempts = samples.lock();
+        let times = Times { injected: Some(Duration::ZERO), ..Times::default() };
+        let mut ending: VecDeque<Sample> = VecDeque::new();
+        let mut most = 0;
+        for i in 0..360_000 {
+            let new = sample(i);
+            attempts.under_way.push(new.began);
+            if new.is_good() {
+                attempts.end(new.clone());
+            } else {
+                ending.push_back(new.clone());
+            }
+            while ending.front().is_some_and(|late| late.ended() <= new.began) {
+                let late = ending.pop_front().expect("there is one");
+                attempts.end(late);
+            }
+            if i % 10 == 0 {
+                attempts.give_up(new.began.saturating_sub(KEPT), &times);
+                most = most.max(attempts.recent.len());
+            }
+        }
+        for late in ending {
+            attempts.end(late);
+        }
+        assert!(most <= 12_300, "two minutes at 100 per second, and what is waited for: {most}");
+        assert!(attempts.recent.capacity() <= most * 4 + CONCURRENT_MAX);
+        drop(attempts);
+        let fold = samples.measured(&times);
+        let share = fold.since_injection();
+        assert_eq!((share.attempts, share.successes), (360_000, 360_000 - 360 * 30));
+        let downtime = fold.downtime(Duration::from_hours(1));
+        assert_eq!(downtime.outages, 360, "none is torn apart by what ended late");
+        assert_eq!(downtime.unobserved, Duration::ZERO);
+    }
+
+    #[test]
+    fn what_has_not_ended_holds_up_what_began_after_it() {
+        let samples = Samples::new(&probe(1000), Instant::now());
+        let began = Duration::from_millis;
+        samples.begin(began(10));
+        let good = |at| Sample { began: began(at), took: began(1), failure: None, value: None };
+        samples.end(good(0));
+        samples.end(good(20));
+        let times = Times { injected: Some(Duration::ZERO), ..Times::default() };
+        assert_eq!(samples.settled_until(), began(10));
+        assert_eq!(samples.measured(&times).since_injection().attempts, 1);
+        samples.lock().give_up(began(1000), &times);
+        assert_eq!(samples.since(Duration::ZERO).len(), 1, "it is kept until then");
+        samples.end(Sample { began: began(10), ..good(0) });
+        assert_eq!(samples.measured(&times).since_injection().attempts, 3);
+        let ended = Times { ended: Some(began(15)), ..times };
+        assert_eq!(
+            samples.measured(&ended).since_injection().attempts,
+            2,
+            "later ones do not count"
+        );
+    }
+}

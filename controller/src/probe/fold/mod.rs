@@ -2,7 +2,7 @@
 //! how many there were. What is recorded can be measured again by the same code.
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::{collections::BTreeMap, time::Duration};
 

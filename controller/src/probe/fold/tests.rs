@@ -9,7 +9,8 @@ fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-fn probe(stable_for: u64) -> Probe {
+/// A probe every 10 ms that has to stay well for so many milliseconds.
+pub(in crate::probe) fn probe(stable_for: u64) -> Probe {
     Probe {
         is_load: false,
         name: "api".into(),
