@@ -110,7 +110,8 @@ fn the_second_ctrl_c_ends_at_once_and_leaves_nothing_running() {
     run.signal(Signal::SIGINT);
     let ended = run.end(Duration::from_secs(10));
     assert_eq!(ended.code, Some(130), "{}", ended.text);
-    // What outlives it (control groups, its directory) is swept by the next sandbox.
+    // What outlives it (control groups, its directory) is swept by the next sandbox, which it says.
+    assert!(ended.text.contains("is left; the next sandbox removes it"), "{}", ended.text);
     let next = Running::start(&["run", "--sandbox", &quickstart()]).end(LIMIT);
     assert_eq!(next.code, Some(0), "{}", next.text);
     alone.check_clean();

@@ -79,8 +79,14 @@ async fn run_one(
         Entry::Sandbox { entered, nodes } => {
             let report = match sandbox_for(loaded, nodes, &entered, console).await {
                 Ok(sandbox) => {
+                    let directory = sandbox.directory().display();
+                    interrupt.leaves(Some(format!(
+                        "the sandbox's directory {directory} is left; the next sandbox removes it"
+                    )));
                     let place = Place::Sandbox(sandbox);
-                    run_in(loaded, place, console, interrupt, report_dir).await.0
+                    let ran = run_in(loaded, place, console, interrupt, report_dir).await;
+                    interrupt.leaves(None);
+                    ran.0
                 }
                 Err(error) => not_begun(loaded, format!("{error:#}"), console, report_dir),
             };

@@ -3,7 +3,7 @@
 use std::{
     io::Write,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -18,6 +18,8 @@ use tokio::{
 pub struct Interrupt {
     set: Arc<AtomicBool>,
     notify: Arc<Notify>,
+    /// What stays behind if the program ends at once, and who removes it.
+    left: Arc<Mutex<Option<String>>>,
 }
 
 impl Interrupt {
@@ -39,12 +41,24 @@ impl Interrupt {
                 if count > 1 {
                     let mut err = anstream::stderr();
                     drop(writeln!(err, "ended at once; what is in effect ends with its lease"));
+                    if let Some(left) = told.left().take() {
+                        drop(writeln!(err, "{left}"));
+                    }
                     end_at_once();
                 }
                 told.set();
             }
         });
         Ok(interrupt)
+    }
+
+    /// Notes what stays behind if a second signal comes, and who removes it; `None`: nothing.
+    pub fn leaves(&self, left: Option<String>) {
+        *self.left() = left;
+    }
+
+    fn left(&self) -> MutexGuard<'_, Option<String>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// As if a signal had come.
