@@ -4,11 +4,11 @@
 //! A *failure* is what was observed and is not as it was asked; an *error* is what kept anybody from
 //! observing it; what was not judged because the run ended before is *skipped*.
 
-use std::{io, time::Duration};
+use std::{collections::BTreeMap, io, time::Duration};
 
 use quick_junit::{NonSuccessKind, Report as Document, TestCase, TestCaseStatus, TestSuite};
 
-use super::{InjectionReport, Report, Verdict};
+use super::{AssertionReport, InjectionReport, Outcome, ProbeReport, Report, Verdict};
 
 /// The document.
 ///
@@ -27,10 +27,12 @@ pub(super) fn document(report: &Report) -> io::Result<String> {
         suite.add_property((name, value.as_str()));
     }
     let classname = format!("faultline.{}", report.experiment);
-    let cases = std::iter::once(hypothesis(report)).chain(
-        report.injections.iter().flat_map(|injection| [effect(injection), revert(injection)]),
-    );
-    for mut case in cases {
+    let faults = report.injections.iter().flat_map(|fault| [effect(fault), revert(fault)]);
+    let cases = std::iter::once(hypothesis(report))
+        .chain(report.probes.iter().flat_map(bounds))
+        .chain(report.assertions.iter().map(assertion))
+        .chain(faults);
+    for mut case in tell_apart(cases) {
         case.set_classname(classname.as_str());
         suite.add_test_case(case);
     }
@@ -52,6 +54,34 @@ fn hypothesis(report: &Report) -> TestCase {
         }
     };
     case(&format!("hypothesis: {text}"), status, Some(report.duration_ms))
+}
+
+fn bounds(probe: &ProbeReport) -> impl Iterator<Item = TestCase> {
+    probe.bounds.iter().map(|bound| {
+        let name = format!("probe {}: {}", probe.name, bound.window);
+        case(&name, asked(bound.outcome, &bound.why), None)
+    })
+}
+
+fn assertion(assertion: &AssertionReport) -> TestCase {
+    // The same may be asserted twice.
+    let name = format!("assertion: {} ({})", assertion.asked, assertion.place);
+    let mut case = case(&name, asked(assertion.outcome, &[assertion.sentence()]), None);
+    case.set_system_out(assertion.was.as_str());
+    case
+}
+
+fn asked(outcome: Outcome, why: &[String]) -> TestCaseStatus {
+    match outcome {
+        Outcome::Held => TestCaseStatus::success(),
+        Outcome::Deviated => wrong(NonSuccessKind::Failure, outcome.name(), why),
+        Outcome::Inconclusive => wrong(NonSuccessKind::Error, outcome.name(), why),
+        Outcome::NotJudged => {
+            let mut status = TestCaseStatus::skipped();
+            status.set_message("the run ended before it could be judged");
+            status
+        }
+    }
 }
 
 fn effect(injection: &InjectionReport) -> TestCase {
@@ -81,10 +111,24 @@ fn revert(injection: &InjectionReport) -> TestCase {
     case(&format!("revert of {}", of(injection)), status, injection.time_to_revert_ms)
 }
 
-/// Names are to be different from each other: a fault is known by its id.
+/// The same in every run: whoever compares runs knows a case by its name.
 fn of(injection: &InjectionReport) -> String {
-    let InjectionReport { kind, target, node, fault_id, .. } = injection;
-    format!("{kind} of {target} on {node} ({fault_id})")
+    let InjectionReport { kind, target, node, .. } = injection;
+    format!("{kind} of {target} on {node}")
+}
+
+/// Numbers those whose name there was already: two steps may do the same.
+fn tell_apart(cases: impl Iterator<Item = TestCase>) -> Vec<TestCase> {
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let mut told: Vec<TestCase> = cases.collect();
+    for case in &mut told {
+        let count = seen.entry(case.name.as_str().to_owned()).or_default();
+        *count += 1;
+        if *count > 1 {
+            case.name = format!("{} ({count})", case.name.as_str()).into();
+        }
+    }
+    told
 }
 
 fn case(name: &str, status: TestCaseStatus, took_ms: Option<f64>) -> TestCase {

@@ -4,6 +4,7 @@
 
 mod archive;
 mod assertion;
+mod bound;
 mod console;
 mod environment;
 mod html;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub use archive::RunFiles;
 pub use assertion::{AssertionReport, Outcome};
+pub use bound::BoundReport;
 pub use console::{Console, Output, counted, time};
 pub use environment::{AgentReport, Environment};
 pub use plan::{PlanReport, RuleReport};

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use faultline_probe::FailureKind;
 use serde::{Deserialize, Serialize};
 
-use super::millis;
+use super::{BoundReport, millis};
 use crate::{
     experiment::Quantile,
     probe::{Bucket, Downtime, InWindow, Latency, Outage, Series, Values},
@@ -47,6 +47,9 @@ pub struct ProbeReport {
     pub value: Option<ValueReport>,
     /// The commonest failure, where there was one.
     pub commonest_failure: Option<String>,
+    /// What was asked of it, and what became of that.
+    #[serde(default)]
+    pub bounds: Vec<BoundReport>,
     /// All of it over time.
     pub series: SeriesReport,
 }

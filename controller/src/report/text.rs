@@ -5,7 +5,8 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 
 use super::{
-    FollowReport, InjectionReport, ProbeReport, Report, Verdict, WindowReport, console::time,
+    FollowReport, InjectionReport, LatencyReport, ProbeReport, Report, Verdict, WindowReport,
+    console::time,
 };
 
 /// What a run came to, with colours.
@@ -82,7 +83,7 @@ fn followed(follow: &FollowReport) -> String {
 }
 
 fn probes(out: &mut String, probes: &[ProbeReport]) {
-    let heading = ["probe", "before", "during", "downtime", "detected", "recovered"];
+    let heading = ["probe", "before", "during", "p50", "p99", "downtime", "detected", "recovered"];
     let mut rows = vec![heading.map(str::to_owned)];
     for probe in probes {
         let or_dash = |ms: Option<f64>| ms.map_or("-".to_owned(), |ms| time(from_ms(ms)));
@@ -101,6 +102,8 @@ fn probes(out: &mut String, probes: &[ProbeReport]) {
             format!("{}{role}", probe.name),
             share(&probe.steady),
             share(&probe.during),
+            quantile(probe, |latency| latency.p50_ms),
+            quantile(probe, |latency| latency.p99_ms),
             down,
             or_dash(probe.time_to_detect_ms),
             or_dash(probe.time_to_recover_ms),
@@ -108,10 +111,25 @@ fn probes(out: &mut String, probes: &[ProbeReport]) {
     }
     let width =
         |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 6] = std::array::from_fn(width);
+    let widths: [usize; 8] = std::array::from_fn(width);
     for row in rows {
         let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
         line(out, format!("  {}", cells.collect::<Vec<_>>().join("  ")).trim_end());
+    }
+}
+
+/// Of the attempts that succeeded, before and during the fault: `1.6 → 3.8 ms`.
+fn quantile(probe: &ProbeReport, pick: impl Fn(&LatencyReport) -> f64) -> String {
+    let of = |window: &WindowReport| window.latency.as_ref().map(|l| time(from_ms(pick(l))));
+    match (of(&probe.steady), of(&probe.during)) {
+        (None, None) => "-".into(),
+        (before, during) => {
+            let [before, during] = [before, during].map(|time| time.unwrap_or_else(|| "-".into()));
+            // One unit for both is enough.
+            let unit = during.split_once(' ').map_or("", |(_, unit)| unit);
+            let before = before.strip_suffix(unit).map_or(before.as_str(), str::trim_end);
+            format!("{before} → {during}")
+        }
     }
 }
 

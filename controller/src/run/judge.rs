@@ -8,6 +8,7 @@ use faultline_proto::units;
 use super::{
     Ended, Run,
     asserted::{self, Facts},
+    bounds::bounds,
 };
 use crate::{
     experiment::{Assertion, Probe, Recovery, Tolerance, tolerance},
@@ -33,6 +34,7 @@ impl Run<'_> {
     /// Judges the run. `ended`: why it ended before its method did, if so.
     pub(super) fn judge(&self, ended: Option<Ended>) -> Judged {
         let mut reasons = self.deviations.clone();
+        let is_complete = ended.is_none();
         let times = Times { ended: self.times.ended.or(Some(self.now())), ..self.times };
         let measured: Vec<(&Probe, Fold)> = self
             .probes
@@ -61,7 +63,8 @@ impl Run<'_> {
             }
             Some(Ended::Interrupted) | None => {}
         }
-        let probes = measured.iter().map(|(probe, fold)| report(probe, fold, &times)).collect();
+        let probes =
+            measured.iter().map(|(probe, fold)| report(probe, fold, &times, is_complete)).collect();
         let until = times.ended.unwrap_or_default();
         let downtime = (!measured.is_empty()).then(|| over_all(&measured, until).into());
         Judged { verdict, reasons, probes, downtime, assertions }
@@ -142,12 +145,12 @@ pub(super) fn beyond(fold: &Fold, window: Window, asked: &Tolerance) -> Vec<Stri
 }
 
 /// How long after the end of the fault it was well again.
-fn recovered(fold: &Fold, times: &Times) -> Option<Duration> {
+pub(super) fn recovered(fold: &Fold, times: &Times) -> Option<Duration> {
     Some(fold.recovered()?.saturating_sub(times.recover_from?))
 }
 
-/// What is reported of a probe.
-pub fn report(probe: &Probe, fold: &Fold, times: &Times) -> ProbeReport {
+/// What is reported of a probe in a run that is `complete`, or was ended before its method was.
+pub fn report(probe: &Probe, fold: &Fold, times: &Times, complete: bool) -> ProbeReport {
     let until = times.ended.unwrap_or_default();
     let [before, during, after] = Window::ALL.map(|window| fold.window(window));
     let within = |window, asked: Option<&Tolerance>| {
@@ -174,6 +177,7 @@ pub fn report(probe: &Probe, fold: &Fold, times: &Times) -> ProbeReport {
         time_to_stable_ms: recovered.map(|r| millis(r + stable_for)),
         value: ValueReport::new(fold.values()),
         commonest_failure: fold.commonest_failure().map(str::to_owned),
+        bounds: bounds(probe, fold, times, complete),
         series: fold.series().into(),
     }
 }
@@ -197,7 +201,7 @@ pub fn over_all(measured: &[(&Probe, Fold)], until: Duration) -> Downtime {
 }
 
 /// What is to be said of a recovery that took too long, or did not come.
-fn late(
+pub(super) fn late(
     name: &str,
     recovered: Option<Duration>,
     recovery: &Recovery,

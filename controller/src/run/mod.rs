@@ -12,6 +12,7 @@
 
 mod asserted;
 mod attempts;
+mod bounds;
 mod connect;
 mod ended;
 mod ends;

@@ -1,6 +1,7 @@
 //! A report as one page: no script, no network, nothing beside it. Light and dark, on a phone and on
 //! paper. Everything that is not ours is escaped.
 
+mod asked;
 mod chart;
 mod events;
 mod tables;
@@ -35,6 +36,7 @@ pub(super) fn page(report: &Report, lines: &[Line]) -> String {
                 (head(report))
                 main {
                     (timeline::section(report))
+                    (asked::section(report))
                     (tables::injections(report))
                     (tables::recovery(report))
                     (tables::windows(report))
@@ -81,7 +83,7 @@ fn head(report: &Report) -> Markup {
                 @if let Some(downtime) = &report.downtime {
                     (fact("downtime", &tables::downtime(downtime)))
                 }
-                (fact("residue", if report.residue.is_empty() { "none" } else { "see below" }))
+                (fact("residue", if tables::is_clean(report) { "none" } else { "see below" }))
             }
         }
     }

@@ -161,6 +161,12 @@ fn window_row(probe: &str, name: &str, window: &WindowReport) -> Markup {
     }
 }
 
+/// Whether every fault is proven to be reverted, and nothing else is left.
+pub(super) fn is_clean(report: &Report) -> bool {
+    let is_reverted = |i: &InjectionReport| i.state == "reverted" && i.residue.is_empty();
+    report.residue.is_empty() && report.injections.iter().all(is_reverted)
+}
+
 /// What is left, or the proof that nothing is.
 pub(super) fn residue(report: &Report) -> Markup {
     let clean = report.injections.iter().filter(|i| i.state == "reverted" && i.residue.is_empty());
@@ -168,7 +174,7 @@ pub(super) fn residue(report: &Report) -> Markup {
     html! {
         section {
             h2 { "Residue" }
-            @if report.residue.is_empty() && clean == all {
+            @if is_clean(report) {
                 p { b.good { "Nothing is left." } " "
                     @if all == 0 { "Nothing was injected." } @else {
                         (clean) " of " (all) " faults are proven to be reverted: their kernels were read back."

@@ -47,7 +47,8 @@ pub(super) fn probes(
             (probe, fold)
         })
         .collect();
-    let reports = measured.iter().map(|(probe, fold)| probe_report(probe, fold, &times)).collect();
+    let reports =
+        measured.iter().map(|(probe, fold)| probe_report(probe, fold, &times, false)).collect();
     let until = times.ended.unwrap_or_default();
     let downtime = (!measured.is_empty()).then(|| over_all(&measured, until).into());
     (reports, downtime)
