@@ -163,3 +163,30 @@ fn every_beginning_of_a_journal_is_explained() {
     }
     assert!(prepared && reverted && asked, "the fixture has it all");
 }
+
+/// What a journal without its verdict gives is what the run itself had measured.
+#[test]
+fn attempts_that_were_recorded_are_measured_again_to_the_same() {
+    let read = |text: &str| {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("journal.jsonl");
+        fs::write(&file, text).expect("writable");
+        let journal = faultline::report::journal::read(&file).expect("a journal");
+        faultline::report::journal::rebuild(journal).report
+    };
+    let whole = fs::read_to_string(fixture("whole.jsonl")).expect("a fixture");
+    let (live, judged) = (read(&whole), whole.find("\"event\":\"verdict\"").expect("a verdict"));
+    let again = read(&whole[..=whole[..judged].rfind('\n').expect("lines before it")]);
+    assert_eq!((live.verdict.name(), again.verdict.name()), ("held", "unfinished"));
+    assert_eq!((live.probes.len(), again.probes.len()), (2, 2));
+    for (live, again) in live.probes.iter().zip(&again.probes) {
+        let attempts = |series: &[u32]| series.iter().sum::<u32>();
+        assert_eq!(attempts(&live.series.attempts), attempts(&again.series.attempts));
+        assert_eq!(attempts(&live.series.failures), attempts(&again.series.failures));
+        assert_eq!(live.downtime.outages, again.downtime.outages);
+        let difference = (live.downtime.total_ms - again.downtime.total_ms).abs();
+        assert!(difference < 0.001, "{}: {difference} ms", live.name);
+        let medians = [live, again].map(|p| p.steady.latency.map(|l| l.p50_ms));
+        assert_eq!(medians[0], medians[1], "{}", live.name);
+    }
+}
