@@ -61,3 +61,13 @@ pub const PROBE_ANSWER_BYTES_MAX: usize = 1 << 20;
 pub const PROBE_VALUE_BYTES_MAX: usize = 4 << 10;
 /// Bytes of the certificates that a probe believes.
 pub const PROBE_CA_BYTES_MAX: usize = 64 << 10;
+/// Probes that are made from the pods of one node at once.
+pub const OBSERVED_PER_NODE_MAX: usize = 64;
+/// The densest a probe may be.
+pub const PROBE_EVERY_MIN: Duration = Duration::from_millis(10);
+/// The sparsest a probe may be.
+pub const PROBE_EVERY_MAX: Duration = Duration::from_hours(1);
+/// The least that one attempt of a probe may take.
+pub const PROBE_TIMEOUT_MIN: Duration = Duration::from_millis(1);
+/// The most that one attempt of a probe may take.
+pub const PROBE_TIMEOUT_MAX: Duration = Duration::from_mins(1);

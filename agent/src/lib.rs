@@ -11,6 +11,7 @@ pub mod server;
 pub mod supervisor;
 
 pub mod metrics;
+pub mod observe;
 
 pub mod journal;
 pub mod lifecycle;

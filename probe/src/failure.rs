@@ -60,6 +60,11 @@ impl FailureKind {
         Self::Other,
     ];
 
+    /// The kind of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
     /// Its name, as reports write it.
     pub fn name(self) -> &'static str {
         match self {

@@ -16,6 +16,7 @@ mod socket;
 mod status;
 mod tls;
 mod url;
+mod wire;
 
 pub use address::{Address, check_host};
 pub use bound::Bound;

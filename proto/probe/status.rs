@@ -58,6 +58,20 @@ impl Statuses {
     }
 }
 
+impl Statuses {
+    /// Reads several, with commas between them, as they are shown.
+    ///
+    /// # Errors
+    /// What is wrong with the first that is none, or that there are too many.
+    pub(super) fn parse_list(text: &str) -> Result<Self, Wrong> {
+        let mut all = Self(Vec::new());
+        for one in text.split(',').take(PROBE_LIST_MAX) {
+            all.0.extend(Self::parse(one.trim())?.0);
+        }
+        Ok(all)
+    }
+}
+
 impl fmt::Display for Statuses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, range) in self.0.iter().enumerate() {

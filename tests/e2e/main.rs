@@ -9,6 +9,7 @@ mod inventory;
 mod killed;
 mod quickstart;
 mod report;
+mod seen_from;
 mod shutdown;
 mod stop;
 mod stuck;

@@ -68,6 +68,7 @@ fn every_example_runs() {
         "flapping.yaml",
         "background-load.yaml",
         "probes.yaml",
+        "seen-from.yaml",
     ] {
         let alone = alone();
         let file = project_file("examples").join(example).display().to_string();

@@ -259,6 +259,19 @@ async fn hang() {
 #[tonic::async_trait]
 impl Agent for Service {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<pb::WatchResponse, Status>> + Send>>;
+    type ObserveStream = Pin<Box<dyn Stream<Item = Result<pb::Observation, Status>> + Send>>;
+
+    /// Says that all went well up to now, and then no more: the flaw of all fakes.
+    async fn observe(&self, _: Request<pb::ObserveRequest>) -> Answer<Self::ObserveStream> {
+        let now = self.now_ns();
+        let attempt = pb::Attempt { began_boottime_ns: now, ..pb::Attempt::default() };
+        let well = pb::Observation { attempt: Some(attempt), settled_until_boottime_ns: now + 1 };
+        let silence = futures::StreamExt::chain(
+            futures::stream::iter([Ok(well)]),
+            futures::stream::pending(),
+        );
+        Ok(Response::new(Box::pin(silence)))
+    }
 
     async fn describe(&self, _: Request<pb::DescribeRequest>) -> Answer<pb::DescribeResponse> {
         let asked = self.calls.describes.fetch_add(1, Ordering::SeqCst);

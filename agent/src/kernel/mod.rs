@@ -18,6 +18,7 @@ pub mod packet;
 pub mod pidfd;
 pub mod process;
 pub mod rcu;
+pub mod sockets;
 pub mod timer;
 
 use std::io;

@@ -149,6 +149,15 @@ impl NetNs {
         Ok(Self { id: self.id, path: self.path.clone(), file })
     }
 
+    /// Moves the calling thread, which must be one of its own, into the namespace.
+    ///
+    /// # Errors
+    /// When it cannot be entered.
+    pub(super) fn enter_for_good(&self) -> Result<(), KernelError> {
+        setns(self.file.as_fd(), CloneFlags::CLONE_NEWNET)
+            .map_err(|e| KernelError::io("enter", "the network namespace", e))
+    }
+
     /// Which one it is.
     pub fn id(&self) -> NetNsId {
         self.id
@@ -168,8 +177,7 @@ impl NetNs {
         work: impl FnOnce() -> Result<T, KernelError> + Send,
     ) -> Result<T, KernelError> {
         on_a_thread(|| {
-            setns(self.file.as_fd(), CloneFlags::CLONE_NEWNET)
-                .map_err(|e| KernelError::io("enter", "the network namespace", e))?;
+            self.enter_for_good()?;
             work()
         })
     }

@@ -8,14 +8,19 @@ use faultline_proto::{
     boottime::BootTime,
     fault::Fault,
     id::{FaultId, RunId},
-    limits::{INJECTIONS_PER_REQUEST_MAX, LEASE_MAX, LEASE_MIN, LIFETIME_MAX, PREPARED_MAX},
+    limits::{
+        INJECTIONS_PER_REQUEST_MAX, LEASE_MAX, LEASE_MIN, LIFETIME_MAX, PREPARED_MAX,
+        PROBE_EVERY_MAX, PROBE_EVERY_MIN, PROBE_TIMEOUT_MAX, PROBE_TIMEOUT_MIN,
+    },
     pb,
+    probe::Spec,
     status::State,
     target::Target,
 };
 
 use crate::{
     kernel::clock,
+    observe,
     supervisor::{
         AmendItem, PrepareItem, PreparedItem, RevertScope, Status, Stuck, Unrecorded, When,
     },
@@ -121,6 +126,40 @@ pub(super) fn amend(wire: pb::AmendRequest) -> Result<Vec<AmendItem>, InvalidWir
 /// A time after which a request is not to be done any more; `None` for 0.
 pub(super) fn not_after(nanos: u64) -> Option<BootTime> {
     (nanos > 0).then_some(BootTime::from_nanos(nanos))
+}
+
+pub(super) fn observe(wire: pb::ObserveRequest) -> Result<observe::Request, InvalidWire> {
+    let missing = |field: &str| InvalidWire::new(field, "is missing");
+    let target = wire.target.ok_or_else(|| missing("target"))?;
+    let probe = wire.probe.ok_or_else(|| missing("probe"))?;
+    let within = |field: &str, millis: u64, least: Duration, most: Duration| {
+        let found = Duration::from_millis(millis);
+        let problem = || format!("expected {least:?} to {most:?}, got {found:?}");
+        let is_within = (least..=most).contains(&found);
+        if is_within { Ok(found) } else { Err(InvalidWire::new(field, problem())) }
+    };
+    Ok(observe::Request {
+        target: Target::try_from(target).map_err(|e| e.within("target"))?,
+        probe: Spec::try_from(probe).map_err(|e| e.within("probe"))?,
+        every: within("every_ms", wire.every_ms, PROBE_EVERY_MIN, PROBE_EVERY_MAX)?,
+        timeout: within("timeout_ms", wire.timeout_ms, PROBE_TIMEOUT_MIN, PROBE_TIMEOUT_MAX)?,
+    })
+}
+
+pub(super) fn observation(observation: observe::Observation) -> pb::Observation {
+    let attempt = observation.sample.map(|sample| pb::Attempt {
+        began_boottime_ns: nanos(sample.began),
+        took_ns: nanos(sample.took),
+        failure: sample
+            .failure
+            .map(|failure| pb::Failure { kind: failure.kind.name().into(), text: failure.text }),
+        value: sample.value,
+    });
+    pb::Observation { attempt, settled_until_boottime_ns: nanos(observation.settled_until) }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// When a commit is to take place, and when no more.

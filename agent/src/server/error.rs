@@ -8,6 +8,7 @@ use tonic::{Code, Status};
 use crate::{
     errors::chain,
     fault::Refusal,
+    observe::ObserveError,
     supervisor::{AmendError, NotAllowedFault, PrepareError, QueueError, ResumeError},
 };
 
@@ -90,8 +91,23 @@ pub(super) fn amend(error: &AmendError) -> Status {
     }
 }
 
+pub(super) fn observe(error: &ObserveError) -> Status {
+    let (code, word) = match error {
+        ObserveError::Refused(refusal) => (of_refusal(refusal).0, refusal.word()),
+        ObserveError::NoContainer | ObserveError::NotReady(_) => (Code::InvalidArgument, "invalid"),
+        ObserveError::TooMany => (Code::ResourceExhausted, "too_many"),
+        ObserveError::Kernel(_) => (Code::Internal, "kernel"),
+    };
+    status(code, word, None, error)
+}
+
 fn refused(error: &dyn std::error::Error, id: FaultId, refusal: &Refusal) -> Status {
-    let (code, with) = match refusal {
+    let (code, with) = of_refusal(refusal);
+    detailed(code, refusal.word(), Some(id), with, chain(error))
+}
+
+fn of_refusal(refusal: &Refusal) -> (Code, Option<FaultId>) {
+    match refusal {
         Refusal::TargetGone { .. } => (Code::NotFound, None),
         Refusal::Conflict { with, .. } => (Code::FailedPrecondition, Some(*with)),
         Refusal::Unsupported { .. } | Refusal::NotPossible(_) | Refusal::Foreign { .. } => {
@@ -99,6 +115,5 @@ fn refused(error: &dyn std::error::Error, id: FaultId, refusal: &Refusal) -> Sta
         }
         Refusal::Protected { .. } => (Code::PermissionDenied, None),
         Refusal::Kernel(_) => (Code::Internal, None),
-    };
-    detailed(code, refusal.word(), Some(id), with, chain(error))
+    }
 }

@@ -21,13 +21,14 @@ use tonic::{
 
 pub use identity::{Identity, IdentityError};
 
-use crate::{kernel::clock, node_info::NodeInfo, supervisor::Handle};
+use crate::{kernel::clock, node_info::NodeInfo, observe::Observers, supervisor::Handle};
 
 /// The service of one agent.
 #[derive(Debug)]
 pub struct Service {
     supervisor: Handle,
     info: Arc<NodeInfo>,
+    observers: Observers,
 }
 
 /// The service cannot be offered.
@@ -61,9 +62,13 @@ pub async fn serve(
     let listener = TcpListener::bind(address)
         .await
         .map_err(|source| ServeError::Listen { address, source })?;
-    let service = agent_server::AgentServer::new(Service { supervisor, info })
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let service = agent_server::AgentServer::new(Service {
+        supervisor,
+        info,
+        observers: Observers::default(),
+    })
+    .max_decoding_message_size(MESSAGE_BYTES_MAX)
+    .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let guard = identity.guard();
     let service = tonic::service::interceptor::InterceptedService::new(
         service,
@@ -82,11 +87,13 @@ pub async fn serve(
 }
 
 type Answer<T> = Result<Response<T>, Status>;
+type Observations = Pin<Box<dyn Stream<Item = Result<pb::Observation, Status>> + Send>>;
 type Changes = Pin<Box<dyn Stream<Item = Result<pb::WatchResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl agent_server::Agent for Service {
     type WatchStream = Changes;
+    type ObserveStream = Observations;
 
     async fn describe(&self, _: Request<pb::DescribeRequest>) -> Answer<pb::DescribeResponse> {
         let condition = self.supervisor.condition().await.map_err(error::queue)?;
@@ -211,5 +218,16 @@ impl agent_server::Agent for Service {
             self.supervisor.resume(acknowledged, not_after).await.map_err(error::queue)?;
         resumed.map_err(|e| error::resume(&e))?;
         Ok(Response::new(pb::ResumeResponse {}))
+    }
+
+    async fn observe(&self, request: Request<pb::ObserveRequest>) -> Answer<Observations> {
+        let request = convert::observe(request.into_inner()).map_err(|e| error::invalid(&e))?;
+        let observing = self.observers.start(&self.info.resolver, request).await;
+        let observing = observing.map_err(|e| error::observe(&e))?;
+        let told = stream::unfold(observing, |mut observing| async move {
+            let observation = observing.recv().await?;
+            Some((Ok(convert::observation(observation)), observing))
+        });
+        Ok(Response::new(Box::pin(told)))
     }
 }

@@ -229,6 +229,19 @@ impl Agent {
         Ok(self.answered(client.revert(timed(request))).await?.injections)
     }
 
+    /// Has it try something again and again from a pod.
+    ///
+    /// # Errors
+    /// When it refuses, or cannot be reached. The stream has no end of its own, and no deadline.
+    pub async fn observe(
+        &self,
+        request: pb::ObserveRequest,
+    ) -> Result<tonic::Streaming<pb::Observation>, AgentError> {
+        let mut client = self.client.clone();
+        let answer = client.observe(request).await.map_err(|status| self.failed(status))?;
+        Ok(answer.into_inner())
+    }
+
     /// Every injection it knows of.
     ///
     /// # Errors

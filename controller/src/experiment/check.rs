@@ -59,7 +59,7 @@ fn used<'a>(parts: &Parts<'a>) -> Vec<&'a Spanned<String>> {
     let by_faults = injects.flat_map(|inject: &Inject| inject.spec.targets());
     let by_probes = parts.probes.unwrap_or_default().iter().filter_map(|probe| match &probe.kind {
         ProbeKind::Exec(exec) => Some(&exec.target),
-        ProbeKind::Network(_) => None,
+        ProbeKind::Network(_) => probe.from.as_ref(),
     });
     by_faults.chain(by_probes).collect()
 }

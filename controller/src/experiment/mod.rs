@@ -50,16 +50,8 @@ pub const PROBES_MAX: usize = 100;
 pub const STEPS_MAX: usize = 500;
 /// Faults of one `parallel` step.
 pub const PARALLEL_MAX: usize = 64;
-/// The densest a probe may be.
-pub const PROBE_EVERY_MIN: Duration = Duration::from_millis(10);
-/// The sparsest a probe may be.
-pub const PROBE_EVERY_MAX: Duration = Duration::from_hours(1);
 /// How dense a probe is that does not say.
 pub const PROBE_EVERY_DEFAULT: Duration = Duration::from_millis(100);
-/// The least that one attempt of a probe may take.
-pub const PROBE_TIMEOUT_MIN: Duration = Duration::from_millis(1);
-/// The most that one attempt of a probe may take.
-pub const PROBE_TIMEOUT_MAX: Duration = Duration::from_mins(1);
 /// What one attempt of a probe may take where nothing is said.
 pub const PROBE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(1);
 /// How long a probe stays well before it counts as recovered, where nothing is said.
@@ -302,6 +294,8 @@ pub struct Probe {
     pub name: String,
     /// What is tried.
     pub kind: ProbeKind,
+    /// From the pods of which target; `None`: from where the controller is. Never of an exec probe.
+    pub from: Option<Spanned<String>>,
     /// How often: from the start of one attempt to the start of the next.
     pub every: Duration,
     /// How long one attempt may take.

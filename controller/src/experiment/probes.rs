@@ -1,13 +1,13 @@
 //! `probes:` — how the system is observed, and within what bounds it must stay.
 
 use faultline_proto::{
+    limits::{PROBE_EVERY_MAX, PROBE_EVERY_MIN, PROBE_TIMEOUT_MAX, PROBE_TIMEOUT_MIN},
     probe::{self, Exec, Spec},
     yaml::{self, Fields, Node, Problems, Span, Spanned},
 };
 
 use super::{
-    PROBE_EVERY_DEFAULT, PROBE_EVERY_MAX, PROBE_EVERY_MIN, PROBE_TIMEOUT_DEFAULT,
-    PROBE_TIMEOUT_MAX, PROBE_TIMEOUT_MIN, PROBES_MAX, Probe, ProbeKind,
+    PROBE_EVERY_DEFAULT, PROBE_TIMEOUT_DEFAULT, PROBES_MAX, Probe, ProbeKind,
     background::{self, Role},
     tolerance::{decode_recovery, decode_tolerance},
 };
@@ -58,6 +58,10 @@ fn decode_probe(
         .collect();
     let exec = fields.optional(EXEC, problems, Exec::decode);
     one_kind(&fields, role, problems);
+    let from = match role {
+        Role::Probe => decode_from(&mut fields, problems),
+        Role::Load => None,
+    };
     let every = match role {
         Role::Probe => {
             let range = PROBE_EVERY_MIN..=PROBE_EVERY_MAX;
@@ -88,6 +92,7 @@ fn decode_probe(
         (Some(name), Some(kind)) if problems.len() == before => Some(Probe {
             name: name.value.clone(),
             kind,
+            from,
             every: every.unwrap_or(PROBE_EVERY_DEFAULT),
             timeout: timeout.unwrap_or(PROBE_TIMEOUT_DEFAULT),
             steady,
@@ -98,6 +103,17 @@ fn decode_probe(
         _ => None,
     };
     (name, probe)
+}
+
+/// From the pods of which target it is made.
+fn decode_from(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Spanned<String>> {
+    let from = fields.optional("from", problems, yaml::name);
+    if let (Some(span), Some(_)) = (fields.key_span("from"), fields.key_span(EXEC)) {
+        problems
+            .add(span, "where a command runs is said by its `target`")
+            .expected("expected `from` beside a kind that needs a network only");
+    }
+    from
 }
 
 /// Where a field belongs that is one of a kind's.

@@ -155,6 +155,7 @@ fn decode_one(
     probes.extend(query.map(|spec| Probe {
         name: probe.value.clone(),
         kind: ProbeKind::Network(spec),
+        from: None,
         every: QUERY_EVERY,
         timeout: PROBE_TIMEOUT_DEFAULT,
         steady: None,

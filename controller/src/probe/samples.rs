@@ -113,6 +113,25 @@ impl Samples {
         self.lock().end(sample);
     }
 
+    /// A time, counted from the beginning of the run.
+    pub(super) fn run_time(&self, at: Instant) -> Duration {
+        at.saturating_duration_since(self.origin)
+    }
+
+    /// Takes in what is told from elsewhere: an attempt, and that those that began before `to` have all
+    /// been told. Until now that was so `from` a time that was begun with [`Samples::begin`]. Returns `to`.
+    pub(super) fn told(&self, sample: Option<Sample>, from: Duration, to: Duration) -> Duration {
+        let mut attempts = self.lock();
+        if let Some(at) = attempts.under_way.iter().position(|began| *began == from) {
+            attempts.under_way.swap_remove(at);
+        }
+        if let Some(sample) = sample {
+            attempts.end(sample);
+        }
+        attempts.under_way.push(to);
+        to
+    }
+
     fn lock(&self) -> MutexGuard<'_, Attempts> {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }

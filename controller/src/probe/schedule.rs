@@ -9,7 +9,7 @@ use faultline_probe::{Failure, FailureKind, Sample};
 use faultline_proto::units;
 use tokio::{sync::Semaphore, task::JoinHandle, time};
 
-use super::{CONCURRENT_MAX, Samples, Target};
+use super::{CONCURRENT_MAX, Remote, Samples, Target};
 use crate::experiment::Probe;
 
 /// A probe that is running. It stops when this is dropped.
@@ -28,6 +28,15 @@ impl Running {
         let samples = Samples::new(&probe, origin);
         let schedule = schedule(probe.clone(), Arc::new(target), samples.clone());
         Self { probe, samples, task: tokio::spawn(schedule) }
+    }
+}
+
+impl Running {
+    /// Starts a probe that an agent makes from a pod, in a run that began at `origin`.
+    pub fn start_from(probe: Probe, remote: Remote, origin: Instant) -> Self {
+        let samples = Samples::new(&probe, origin);
+        let observe = remote.observe(probe.clone(), samples.clone());
+        Self { probe, samples, task: tokio::spawn(observe) }
     }
 }
 

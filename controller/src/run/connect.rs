@@ -1,33 +1,52 @@
 //! Which agents a run is connected to.
 
-use super::{one_line, one_lines};
-use crate::{agents::Fleet, experiment::Experiment, place::Place, plan::Plan};
+use std::collections::BTreeSet;
 
-/// Connects to the agents that a plan needs.
-pub(super) async fn connect(place: &Place, plan: &Plan) -> Result<Fleet, Vec<String>> {
-    let nodes = plan.nodes();
+use super::{one_line, one_lines};
+use crate::{
+    agents::Fleet,
+    experiment::{Experiment, Probe},
+    place::{Place, Pod},
+    plan::Plan,
+};
+
+/// Connects to the agents of these nodes.
+async fn connect_to(place: &Place, nodes: &BTreeSet<&str>) -> Result<Fleet, Vec<String>> {
     let endpoints: Vec<_> =
         place.agents().into_iter().filter(|agent| nodes.contains(agent.node.as_str())).collect();
     let credentials = place.credentials().map_err(|e| vec![one_line(&e)])?;
     Fleet::connect(&endpoints, &credentials).await.map_err(|errors| one_lines(&errors))
 }
 
-/// Connects to the agents that a run begins with; and where targets are followed or have to be left
-/// healthy, to the others, as far as they can be reached now.
+/// The pods that a probe is made from; none where it is made from here.
+pub(super) fn observers<'a>(
+    probe: &Probe,
+    plan: &'a Plan,
+    pods: &'a [Pod],
+) -> impl Iterator<Item = &'a Pod> + use<'a> {
+    let selection = probe.from.as_ref().and_then(|from| plan.targets.get(&from.value));
+    selection.into_iter().flat_map(|selection| &selection.chosen).map(|index| &pods[*index])
+}
+
+/// Connects to the agents that a run begins with, those that observe among them; and where targets are
+/// followed or have to be left healthy, to the others, as far as they can be reached now.
 pub(super) async fn connect_for(
     experiment: &Experiment,
     place: &Place,
     plan: &Plan,
+    pods: &[Pod],
 ) -> Result<Fleet, Vec<String>> {
+    let mut nodes = plan.nodes();
+    let observers = experiment.probes.iter().flat_map(|probe| observers(probe, plan, pods));
+    nodes.extend(observers.map(|pod| pod.node.as_str()));
     if !experiment.follows() && experiment.blast_radius.min_healthy.is_none() {
-        return connect(place, plan).await;
+        return connect_to(place, &nodes).await;
     }
-    let nodes = plan.nodes();
     let agents = place.agents().into_iter();
     let others: Vec<_> = agents.filter(|agent| !nodes.contains(agent.node.as_str())).collect();
     let credentials = place.credentials().map_err(|e| vec![one_line(&e)])?;
     let (fleet, (others, _)) =
-        tokio::join!(connect(place, plan), Fleet::connect_some(&others, &credentials));
+        tokio::join!(connect_to(place, &nodes), Fleet::connect_some(&others, &credentials));
     let mut fleet = fleet?;
     fleet.join(others);
     Ok(fleet)

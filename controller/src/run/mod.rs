@@ -57,7 +57,7 @@ pub use record::Recorder;
 
 use crate::{
     agents::{AgentError, Fleet},
-    experiment::{Experiment, ProbeKind},
+    experiment::{Experiment, Probe, ProbeKind},
     place::{Place, Pod},
     plan::{Follower, Plan, PlanError, PlannedStep},
     probe::{self, CurrentPod, Running, Times},
@@ -268,7 +268,7 @@ pub async fn dry_run(
     let pods = place.pods();
     let plan = Plan::new(experiment, &pods).map_err(|e| vec![said_at(experiment, &e)])?;
     note(preflight::limits(experiment, &plan))?;
-    let fleet = connect_for(experiment, place, &plan).await?;
+    let fleet = connect_for(experiment, place, &plan, &pods).await?;
     let run_id = RunId::random().map_err(|e| vec![e.to_string()])?;
     note(preflight::agents(experiment, &plan, &pods, &fleet, run_id).await.0)?;
     let mut planned = Vec::new();
@@ -313,7 +313,7 @@ impl Run<'_> {
             self.recorder.tell(Event::Target { name: name.clone(), chosen: names });
         }
         let ends = self.ends.clone();
-        let connecting = connect_for(self.experiment, place, &plan);
+        let connecting = connect_for(self.experiment, place, &plan, &pods);
         let fleet = ends.unless(connecting).await?.map_err(Ended::Refused)?;
         self.fleet = Arc::new(fleet);
         self.record_agents();
@@ -350,6 +350,22 @@ impl Run<'_> {
     ) -> Result<(), Ended> {
         let dialer = HostDialer::default();
         for probe in &self.experiment.probes {
+            if let (Some(from), ProbeKind::Network(spec)) = (&probe.from, &probe.kind) {
+                let chosen = connect::observers(probe, plan, pods).cloned().collect::<Vec<_>>();
+                if chosen.is_empty() {
+                    let why = format!("probe `{}`: target `{}` is nobody", probe.name, from.value);
+                    return Err(Ended::Refused(vec![why]));
+                }
+                for pod in chosen {
+                    let (place, fleet) = (Arc::clone(place), Arc::clone(&self.fleet));
+                    let name = format!("{}@{}", probe.name, pod.target());
+                    let remote = probe::Remote { place, fleet, pod, spec: spec.clone() };
+                    let seen = Probe { name, ..probe.clone() };
+                    let running = Running::start_from(seen, remote, self.origin);
+                    self.take_probe(&probe.name, running);
+                }
+                continue;
+            }
             let exec_pod = match &probe.kind {
                 ProbeKind::Exec(exec) => {
                     let target = &exec.target;
@@ -364,12 +380,17 @@ impl Run<'_> {
             };
             let target = probe::Target::new(&probe.kind, place, exec_pod, &dialer)
                 .map_err(|why| Ended::Refused(vec![format!("probe `{}`: {why}", probe.name)]))?;
-            let running = Running::start(probe.clone(), target, self.origin);
-            self.watched.extend(watch::conditions_on(&running, self.experiment, self.origin));
-            self.taps.add(self.recorder, &running);
-            self.probes.push(running);
+            self.take_probe(&probe.name, Running::start(probe.clone(), target, self.origin));
         }
         Ok(())
+    }
+
+    /// Watches and records a probe that runs, of this name in the experiment.
+    fn take_probe(&mut self, name: &str, running: Running) {
+        let conditions = watch::conditions_on(name, &running, self.experiment, self.origin);
+        self.watched.extend(conditions);
+        self.taps.add(self.recorder, &running);
+        self.probes.push(running);
     }
 }
 

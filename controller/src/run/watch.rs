@@ -46,14 +46,16 @@ impl Drop for Watch {
     }
 }
 
-/// The conditions on a probe that has just been started at `origin`.
+/// The conditions on the probe `name` of the experiment, which has just been started at `origin`; each
+/// on what is seen from one pod alone, where it is seen from several.
 pub(super) fn conditions_on(
+    name: &str,
     running: &Running,
     experiment: &Experiment,
     origin: Instant,
 ) -> Vec<Watched> {
     let conditions = experiment.stop_conditions.iter();
-    let of_probe = conditions.filter(|condition| condition.probe.value == running.probe.name);
+    let of_probe = conditions.filter(|condition| condition.probe.value == name);
     let watched = of_probe.map(|condition| Watched {
         guard: Guard::new(condition.clone(), running.probe.every, origin.elapsed()),
         samples: running.samples.clone(),

@@ -19,6 +19,7 @@ pub(in crate::probe) fn probe(stable_for: u64) -> Probe {
             send: None,
             expect: None,
         })),
+        from: None,
         every: ms(10),
         timeout: ms(1000),
         steady: None,

@@ -34,8 +34,9 @@ pub(super) fn probes(
             samples.entry(&sample.probe).or_default().push(sample.clone().sample());
         }
     }
-    let measured: Vec<(&Probe, Fold)> = experiment
-        .probes
+    let seen: Vec<Probe> =
+        experiment.probes.iter().flat_map(|probe| seen(probe, samples.keys())).collect();
+    let measured: Vec<(&Probe, Fold)> = seen
         .iter()
         .map(|probe| {
             let mut fold = Fold::new(probe);
@@ -52,6 +53,16 @@ pub(super) fn probes(
     let until = times.ended.unwrap_or_default();
     let downtime = (!measured.is_empty()).then(|| over_all(&measured, until).into());
     (reports, downtime)
+}
+
+/// A probe as it was recorded: once for each pod that it was made from, where it was.
+fn seen<'a>(probe: &Probe, recorded: impl Iterator<Item = &'a &'a str>) -> Vec<Probe> {
+    if probe.from.is_none() {
+        return vec![probe.clone()];
+    }
+    let of_probe = |name: &&&str| name.split_once('@').is_some_and(|(own, _)| own == probe.name);
+    let named = |name: &&str| Probe { name: (*name).to_owned(), ..probe.clone() };
+    recorded.filter(of_probe).map(named).collect()
 }
 
 /// The points in time that measures are taken between, as far as the journal goes.
