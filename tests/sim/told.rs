@@ -3,6 +3,7 @@
 use std::{fs, net::TcpListener, sync::OnceLock};
 
 use faultline::{
+    experiment::verifies::Verifies,
     metrics::{Metrics, exposition, file, push::Gateway},
     report::{Console, InjectionReport, Output, Report, Verdict},
     run::{Interrupt, run},
@@ -33,7 +34,7 @@ fn real_report() -> Report {
             let experiment = experiment(&format!(
                 "targets: {{ all: {{ labels: {{ app: api }} }} }}
   probes:
-    - {{ name: checkout, tcp: {{ address: \"{address}\" }}, every: 50ms, during: {{ success: \">= 90%\" }} }}
+    - {{ name: checkout, tcp: {{ address: \"{address}\" }}, every: 50ms, during: {{ success: \">= 90%\" }}, verifies: {{ fallback: cache }} }}
   method:
     - partition: {{ between: [all, everything] }}
       for: 400ms"
@@ -114,7 +115,7 @@ fn what_is_not_known_has_no_series() {
     quiet.injections.clear();
     quiet.commit_skew_ms = None;
     let probe = &mut quiet.probes[0];
-    probe.time_to_recover_ms = None;
+    (probe.time_to_recover_ms, probe.held) = (None, None);
     for window in [&mut probe.steady, &mut probe.during, &mut probe.after] {
         (window.attempts, window.within) = (0, None);
     }
@@ -227,4 +228,34 @@ fn gateways_are_read_and_what_cannot_be_one_is_said() {
         let error = url(text).expect_err(text);
         assert!(error.contains(why), "{text}: {error}");
     }
+}
+
+#[test]
+fn what_a_probe_proves_is_told_where_it_was_judged() {
+    let text = text_of(&real_report());
+    let fallback = r#"chaos_fallback_verification_status{scenario="test",check_type="cache"}"#;
+    assert_lines(&text, &[&format!("{fallback} 1.0")]);
+
+    let mut other = real_report();
+    let names = || ("eu".to_owned(), "us".to_owned());
+    let (region, to) = names();
+    for (verifies, line) in [
+        (
+            Verifies::RegionIsolation(region),
+            r#"chaos_region_isolation_status{region="eu",status="not_isolated"} 1.0"#,
+        ),
+        (
+            Verifies::DatabasePromotion { region: to, service: "orders".into() },
+            r#"chaos_database_promotion_status{region="us",service="orders"} 0.0"#,
+        ),
+        (
+            Verifies::TrafficRedirection { from: names().0, to: names().1 },
+            r#"chaos_traffic_redirection_status{source_region="eu",target_region="us"} 0.0"#,
+        ),
+    ] {
+        (other.probes[0].verifies, other.probes[0].held) = (Some(verifies), Some(false));
+        assert_lines(&text_of(&other), &[line]);
+    }
+    other.verdict = Verdict::Interrupted;
+    assert!(!text_of(&other).contains("chaos_traffic_redirection_status{"), "not known");
 }

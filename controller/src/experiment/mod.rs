@@ -20,6 +20,7 @@ mod targets;
 #[cfg(test)]
 mod tests;
 pub mod tolerance;
+pub mod verifies;
 mod window;
 
 pub use assertion::{Assertion, Limit, Measure};
@@ -308,6 +309,8 @@ pub struct Probe {
     pub recovery: Option<Recovery>,
     /// It is there to be a load, and observes what becomes of that.
     pub is_load: bool,
+    /// What it proves, for dashboards.
+    pub verifies: Option<verifies::Verifies>,
 }
 
 /// What one attempt of a probe is.

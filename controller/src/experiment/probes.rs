@@ -10,6 +10,7 @@ use super::{
     PROBE_EVERY_DEFAULT, PROBE_TIMEOUT_DEFAULT, PROBES_MAX, Probe, ProbeKind,
     background::{self, Role},
     tolerance::{decode_recovery, decode_tolerance},
+    verifies,
 };
 
 /// The kind that needs a place to be run in.
@@ -74,6 +75,14 @@ fn decode_probe(
     let steady = fields.optional("steady", problems, |node, p| decode_tolerance(node, "steady", p));
     let during = fields.optional("during", problems, |node, p| decode_tolerance(node, "during", p));
     let recovery = fields.optional("recovery", problems, decode_recovery);
+    let verifies = fields.optional("verifies", problems, verifies::decode);
+    if let Some(span) = fields.key_span("verifies")
+        && ["during", "recovery"].iter().all(|key| fields.key_span(key).is_none())
+    {
+        problems
+            .add(span, "nothing is asked of this probe that it could verify anything by")
+            .expected("expected `during` or `recovery` beside it");
+    }
     fields.finish_with(problems, |key| match key {
         "success" => Some("`success` belongs in `steady` or `during`".into()),
         "within" | "stableFor" => Some(format!("`{key}` belongs in `recovery`")),
@@ -99,6 +108,7 @@ fn decode_probe(
             during,
             recovery,
             is_load: role == Role::Load,
+            verifies,
         }),
         _ => None,
     };

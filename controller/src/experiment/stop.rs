@@ -162,6 +162,7 @@ fn decode_one(
         during: None,
         recovery: None,
         is_load: false,
+        verifies: None,
     }));
     let condition = |rule| StopCondition { probe: probe.clone(), rule, span };
     Some(rule.into_iter().chain(blind).map(condition).collect())

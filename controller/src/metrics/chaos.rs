@@ -6,7 +6,7 @@ use faultline_proto::fault::Family;
 
 use super::{Labels, Metrics, seconds, yes};
 use crate::{
-    experiment::labels,
+    experiment::{labels, verifies::Verifies},
     report::{InjectionReport, ProbeReport, Report, Verdict},
 };
 
@@ -60,6 +60,12 @@ impl Metrics {
         for injection in &report.injections {
             self.take_in_counted(&report.experiment, injection);
         }
+        // Of a run that did not come to its end it is not known what would have been proven.
+        if matches!(report.verdict, Verdict::Held | Verdict::Deviated) {
+            for probe in &report.probes {
+                self.take_in_verified(&report.experiment, probe);
+            }
+        }
         let has = |family| {
             let mut all = report.injections.iter();
             all.any(|i| i.counted.as_ref().is_some_and(|counted| counted.family == family))
@@ -73,6 +79,30 @@ impl Metrics {
                     let labels = vec![("service", probe.name.clone())];
                     self.set_known(name, labels, is_healthy(probe).map(yes));
                 }
+            }
+        }
+    }
+
+    fn take_in_verified(&self, scenario: &str, probe: &ProbeReport) {
+        let (Some(verifies), Some(held)) = (&probe.verifies, probe.held) else { return };
+        match verifies {
+            Verifies::Fallback(check) => {
+                let labels = vec![("scenario", scenario.into()), ("check_type", check.clone())];
+                self.set("chaos_fallback_verification_status", labels, yes(held));
+            }
+            Verifies::RegionIsolation(region) => {
+                for (status, is_it) in [("isolated", held), ("not_isolated", !held)] {
+                    let labels = vec![("region", region.clone()), ("status", status.into())];
+                    self.set("chaos_region_isolation_status", labels, yes(is_it));
+                }
+            }
+            Verifies::DatabasePromotion { region, service } => {
+                let labels = vec![("region", region.clone()), ("service", service.clone())];
+                self.set("chaos_database_promotion_status", labels, yes(held));
+            }
+            Verifies::TrafficRedirection { from, to } => {
+                let labels = vec![("source_region", from.clone()), ("target_region", to.clone())];
+                self.set("chaos_traffic_redirection_status", labels, yes(held));
             }
         }
     }

@@ -63,6 +63,10 @@ pub(super) const GAUGES: &[(&str, &str)] = &[
         "1 if a service stayed within what was asked while traffic was cut",
     ),
     ("chaos_stress_health_status", "1 if a service stayed within what was asked under stress"),
+    ("chaos_fallback_verification_status", "1 if a probe proved that a fallback took over"),
+    ("chaos_region_isolation_status", "1 at the status that a probe proved a region to have"),
+    ("chaos_database_promotion_status", "1 if a probe proved that a database was promoted"),
+    ("chaos_traffic_redirection_status", "1 if a probe proved that traffic went to another region"),
 ];
 
 /// What only goes up.

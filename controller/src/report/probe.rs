@@ -7,6 +7,7 @@ use faultline_probe::FailureKind;
 use serde::{Deserialize, Serialize};
 
 use super::{BoundReport, millis};
+use crate::experiment::verifies::Verifies;
 use crate::{
     experiment::Quantile,
     probe::{Bucket, Downtime, InWindow, Latency, Outage, Series, Values},
@@ -45,6 +46,10 @@ pub struct ProbeReport {
     pub time_to_stable_ms: Option<f64>,
     /// The values that it observed, where its kind observes any.
     pub value: Option<ValueReport>,
+    /// Whether all that `during` and `recovery` ask for was so; `null` where they ask for nothing.
+    pub held: Option<bool>,
+    /// What that proves, where the experiment says so.
+    pub verifies: Option<Verifies>,
     /// The commonest failure, where there was one.
     pub commonest_failure: Option<String>,
     /// What was asked of it, and what became of that.

@@ -176,6 +176,9 @@ pub fn report(probe: &Probe, fold: &Fold, times: &Times, complete: bool) -> Prob
         time_to_recover_ms: recovered.map(millis),
         time_to_stable_ms: recovered.map(|r| millis(r + stable_for)),
         value: ValueReport::new(fold.values()),
+        held: (probe.during.is_some() || probe.recovery.is_some())
+            .then(|| deviations(probe, fold, times).is_empty()),
+        verifies: probe.verifies.clone(),
         commonest_failure: fold.commonest_failure().map(str::to_owned),
         bounds: bounds(probe, fold, times, complete),
         series: fold.series().into(),

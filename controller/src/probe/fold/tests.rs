@@ -25,6 +25,7 @@ pub(in crate::probe) fn probe(stable_for: u64) -> Probe {
         steady: None,
         during: None,
         recovery: Some(Recovery { within: ms(1000), stable_for: ms(stable_for), value: None }),
+        verifies: None,
     }
 }
 
