@@ -1,6 +1,9 @@
 //! One agent: its connection, its clock, and what it is asked.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use faultline_proto::{boottime::BootTime, id::RunId, limits::MESSAGE_BYTES_MAX, pb};
 use pb::agent_client::AgentClient;
@@ -70,7 +73,8 @@ pub struct Agent {
     node: String,
     address: String,
     client: AgentClient<Channel>,
-    clock: AgentClock,
+    /// Shared by all that speak to it: every renewal may tell it better.
+    clock: Arc<Mutex<AgentClock>>,
     description: pb::DescribeResponse,
 }
 
@@ -122,6 +126,7 @@ impl Agent {
             }
         })?;
         let (node, address) = (endpoint.node.clone(), endpoint.address.clone());
+        let clock = Arc::new(Mutex::new(clock));
         Ok(Self { node, address, client, clock, description })
     }
 
@@ -136,8 +141,8 @@ impl Agent {
     }
 
     /// Its clock.
-    pub fn clock(&self) -> &AgentClock {
-        &self.clock
+    pub fn clock(&self) -> AgentClock {
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks for its time again: its node, and what is known by that. `None` if it does not answer.
@@ -148,8 +153,9 @@ impl Agent {
     }
 
     /// Takes in what was learnt of its clock, where that is better than what is known.
-    pub(super) fn know_better(&mut self, clock: AgentClock) {
-        self.clock = self.clock.better(clock);
+    pub(super) fn know_better(&self, clock: AgentClock) {
+        let mut known = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = known.better(clock, Instant::now());
     }
 
     pub(super) async fn prepare(
@@ -193,7 +199,14 @@ impl Agent {
     ) -> Result<Vec<pb::InjectionStatus>, AgentError> {
         let mut client = self.client.clone();
         let request = timed(pb::RenewRequest { fault_ids });
-        Ok(self.answered(client.renew(request)).await?.injections)
+        let asked = Instant::now();
+        let answer = self.answered(client.renew(request)).await?;
+        // An agent of before does not tell.
+        if answer.boottime_ns > 0 {
+            let there = BootTime::from_nanos(answer.boottime_ns);
+            self.know_better(AgentClock::new(asked, Instant::now(), there));
+        }
+        Ok(answer.injections)
     }
 
     pub(super) async fn amend(
@@ -271,8 +284,8 @@ impl Agent {
     /// When nobody waits any more for an answer to what is asked now, in the agent's time. Whatever holds
     /// the request up, it is not done after that.
     fn patience_ends(&self) -> u64 {
-        let ends = Instant::now() + ANSWER_MAX.saturating_sub(self.clock.uncertainty());
-        self.clock.to_agent(ends).as_nanos()
+        let ends = Instant::now() + ANSWER_MAX.saturating_sub(self.clock().uncertainty());
+        self.clock().to_agent(ends).as_nanos()
     }
 
     /// Waits for something of this agent, but no longer than `limit`.
@@ -329,7 +342,7 @@ async fn ask_clock(
         let there = BootTime::from_nanos(answer.boottime_ns);
         let clock = AgentClock::new(asked, Instant::now(), there);
         best = Some(match best {
-            Some((_, known)) => (answer, known.better(clock)),
+            Some((_, known)) => (answer, known.better(clock, Instant::now())),
             None => (answer, clock),
         });
     }

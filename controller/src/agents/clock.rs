@@ -1,11 +1,15 @@
 //! The clock of an agent's machine, as it can be known from here.
 //!
 //! The one question and answer with the shortest round trip decides: the agent read its clock
-//! somewhere within it, so that the error is at most half of it (RFC 5905, section 8).
+//! somewhere within it, so that the error is at most half of it (RFC 5905, section 8). Two clocks drift
+//! apart, so that what was learnt long ago is known less well: a new answer takes its place in time.
 
 use std::time::{Duration, Instant};
 
 use faultline_proto::boottime::BootTime;
+
+/// By how much two clocks may drift apart, at most: a millionth of the time that passes, so many times.
+const DRIFT_MILLIONTHS: u32 = 100;
 
 /// How the time of an agent relates to the time here.
 #[derive(Debug, Clone, Copy)]
@@ -22,10 +26,10 @@ impl AgentClock {
         Self { here: asked + rtt / 2, there, rtt }
     }
 
-    /// The better known of two.
+    /// The one of two that is better known at a time.
     #[must_use]
-    pub fn better(self, other: Self) -> Self {
-        if other.rtt < self.rtt { other } else { self }
+    pub fn better(self, other: Self, at: Instant) -> Self {
+        if other.uncertainty_at(at) < self.uncertainty_at(at) { other } else { self }
     }
 
     /// The shortest round trip to the agent that was seen.
@@ -33,9 +37,16 @@ impl AgentClock {
         self.rtt
     }
 
-    /// How far a converted time may be off.
+    /// How far a converted time of about now may be off.
     pub fn uncertainty(&self) -> Duration {
-        self.rtt / 2
+        self.uncertainty_at(Instant::now())
+    }
+
+    /// How far a converted time of about then may be off.
+    pub fn uncertainty_at(&self, at: Instant) -> Duration {
+        let apart =
+            at.saturating_duration_since(self.here) + self.here.saturating_duration_since(at);
+        self.rtt / 2 + apart / 1_000_000 * DRIFT_MILLIONTHS
     }
 
     /// A time there, here.
@@ -72,7 +83,19 @@ mod tests {
         assert_eq!(clock.to_here(there), base + ms(105));
         let earlier = clock.to_agent(base);
         assert_eq!(clock.to_here(earlier), base);
-        let better = clock.better(AgentClock::new(base, base + ms(2), BootTime::from_nanos(1)));
-        assert_eq!(better.uncertainty(), ms(1));
+        let short = AgentClock::new(base, base + ms(2), BootTime::from_nanos(1));
+        assert_eq!(clock.better(short, base).uncertainty_at(base + ms(1)), ms(1));
+    }
+
+    #[test]
+    fn what_was_learnt_long_ago_gives_way_to_what_is_known_better_now() {
+        let base = Instant::now();
+        let (ms, hour) = (Duration::from_millis, Duration::from_hours(1));
+        let old = AgentClock::new(base, base + ms(2), BootTime::from_nanos(1));
+        let asked = base + hour;
+        let new = AgentClock::new(asked, asked + ms(20), BootTime::from_nanos(2));
+        assert_eq!(old.better(new, base + ms(10)).rtt(), ms(2), "not yet");
+        assert_eq!(old.better(new, asked).rtt(), ms(20));
+        assert!(old.uncertainty_at(asked) >= ms(300), "{:?}", old.uncertainty_at(asked));
     }
 }

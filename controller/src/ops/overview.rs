@@ -178,7 +178,7 @@ pub(super) fn overview(
         match answer {
             Ok(statuses) => {
                 let shown = statuses.into_iter().filter(|s| wanted(State::from_wire(s.state)));
-                injections.extend(shown.map(|status| injected(&node, status, agent.clock())));
+                injections.extend(shown.map(|status| injected(&node, status, &agent.clock())));
             }
             Err(error @ AgentError::Refused { .. }) => refused.push(Refused::new(&error)),
             Err(error) => {

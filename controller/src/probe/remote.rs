@@ -74,7 +74,7 @@ impl Remote {
         let opened = time::timeout(SILENCE_MAX, agent.observe(request)).await;
         let opened = opened.map_err(|_late| "its agent does not answer".to_owned())?;
         let stream = opened.map_err(|error| why(&error))?;
-        Ok((stream, *Agent::clock(agent)))
+        Ok((stream, Agent::clock(agent)))
     }
 
     fn pod_now(&self) -> Option<Pod> {

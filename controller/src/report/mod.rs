@@ -180,6 +180,8 @@ pub struct InjectionReport {
     pub reverted_at_ms: Option<f64>,
     /// From the order to inject to the proof of the effect.
     pub time_to_effect_ms: Option<f64>,
+    /// The truth is within this of it: how well the agent's clock is known.
+    pub time_to_effect_uncertainty_ms: Option<f64>,
     /// From the injection to the proof that nothing is left.
     pub lasted_ms: Option<f64>,
     /// From the order to revert to the proof that nothing is left; `null` if something else ended it.

@@ -36,7 +36,11 @@ pub(super) fn summary(report: &Report) -> String {
 fn fault(out: &mut String, injection: &InjectionReport) {
     let InjectionReport { kind, target, node, .. } = injection;
     let mut parts = vec![match injection.time_to_effect_ms {
-        Some(after) => format!("effect {} after {}", injection.effect, time(from_ms(after))),
+        Some(after) => {
+            let off = injection.time_to_effect_uncertainty_ms;
+            let off = off.map_or(String::new(), |off| format!(" ± {}", time(from_ms(off))));
+            format!("effect {} after {}{off}", injection.effect, time(from_ms(after)))
+        }
         None => format!("effect {}", injection.effect),
     }];
     if let Some(lasted) = injection.lasted_ms {

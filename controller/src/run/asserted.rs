@@ -234,22 +234,31 @@ fn of_run(measure: Measure, facts: &Facts<'_>) -> Found {
     if facts.injections.is_empty() {
         return Found::Nothing("nothing was injected".into());
     }
-    let longest = |of: fn(&InjectionReport) -> Option<f64>| match facts
-        .injections
-        .iter()
-        .filter_map(of)
-        .max_by(f64::total_cmp)
-    {
-        Some(ms) => {
-            let longest = Duration::try_from_secs_f64(ms / 1e3).unwrap_or_default();
-            Found::Time(longest, Duration::ZERO)
-        }
-        None => Found::Nothing("of no injection it is known".into()),
+    let off = clock_uncertainty(facts);
+    let longest = |of: fn(&InjectionReport) -> Option<f64>| {
+        let longest = facts.injections.iter().filter_map(of).max_by(f64::total_cmp);
+        longest.map_or_else(
+            || Found::Nothing("of no injection it is known".into()),
+            |ms| Found::Time(from_ms(ms), off),
+        )
     };
     match measure {
         Measure::TimeToEffect => longest(|injection| injection.time_to_effect_ms),
         Measure::TimeToRevert => longest(|injection| injection.time_to_revert_ms),
         // One commit is not apart from any other.
-        _ => Found::Time(facts.commit_skew.unwrap_or_default(), Duration::ZERO),
+        _ => match facts.commit_skew {
+            Some(skew) => Found::Time(skew, off * 2),
+            None => Found::Time(Duration::ZERO, Duration::ZERO),
+        },
     }
+}
+
+/// How far times that agents told may be off, at most.
+fn clock_uncertainty(facts: &Facts<'_>) -> Duration {
+    let all = facts.injections.iter().filter_map(|i| i.time_to_effect_uncertainty_ms);
+    from_ms(all.max_by(f64::total_cmp).unwrap_or(0.0))
+}
+
+fn from_ms(ms: f64) -> Duration {
+    Duration::try_from_secs_f64(ms / 1e3).unwrap_or_default()
 }

@@ -40,6 +40,9 @@ impl Run<'_> {
             injected_at_ms: committed.map(|at| millis(self.run_time(at))),
             reverted_at_ms: reverted.map(|at| millis(self.run_time(at))),
             time_to_effect_ms: self.time_to_effect(item).map(millis),
+            time_to_effect_uncertainty_ms: self
+                .time_to_effect(item)
+                .and(self.clock_uncertainty(item)),
             lasted_ms: lasted.filter(|_| item.hold == Hold::Lasts).map(millis),
             time_to_revert_ms: self.time_to_revert(item).map(millis),
             revert_reason: RevertReason::from_wire(status.revert_reason)
@@ -109,6 +112,12 @@ impl Run<'_> {
     /// From the order to revert to the proof that nothing is left; `None` if it was over before.
     pub(super) fn time_to_revert(&self, item: &Tracked) -> Option<Duration> {
         self.reverted_at(item)?.checked_duration_since(item.revert_asked?)
+    }
+
+    /// How far times that the agent of an injection told may be off, in milliseconds.
+    fn clock_uncertainty(&self, item: &Tracked) -> Option<f64> {
+        let clock = self.fleet.get(&item.node)?.clock();
+        Some(millis(clock.uncertainty_at(item.ordered?)))
     }
 
     /// A time of a node's clock, here; `None` for 0, which means that it has not come.

@@ -85,6 +85,7 @@ impl Known {
             injected_at_ms: self.injected_ms,
             reverted_at_ms,
             time_to_effect_ms,
+            time_to_effect_uncertainty_ms: None,
             lasted_ms,
             time_to_revert_ms: None,
             revert_reason,
