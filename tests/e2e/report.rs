@@ -12,7 +12,10 @@ use faultline_tests::{
     observer::can_run,
     program::{Ended, Running},
 };
-use nix::sys::signal::Signal;
+use nix::{
+    mount::{MsFlags, mount, umount},
+    sys::signal::Signal,
+};
 use serde_json::Value;
 
 use super::alone;
@@ -138,33 +141,114 @@ fn a_controller_that_is_killed_leaves_a_journal_that_says_what_was_known() {
         let point = format!("{line} + {after_ms} ms:\n{text}");
         if events.is_empty() {
             // Before its first line was written.
-            assert!(line == "run" && text.contains("ended before it began"), "{point}");
+            assert!(line == "run" && text.contains("does not tell what was done"), "{point}");
+            assert_eq!(shown.code, Some(4), "{point}");
             continue;
         }
         assert_eq!(events[0]["event"], "begun", "{point}");
         assert!(text.contains("UNFINISHED, there is no verdict"), "{point}");
         assert!(text.contains("the journal ends ") && text.contains(" UTC)"), "{point}");
         let (prepared, reverted) = (count(&events, "prepared"), count(&events, "reverted"));
-        let expected = match (prepared, reverted) {
-            (0, 0) => Some(3),
-            (1, 0) => Some(4),
-            _ => Some(1),
-        };
-        // Agents may have been asked, and their answer is lost.
-        let is_asked = prepared == 0 && events.iter().any(|event| event["phase"] == "inject");
-        assert_eq!(shown.code, if is_asked { Some(4) } else { expected }, "{point}");
+        // What comes after the last line is not known, unless nothing more was to be injected.
+        let over = events.iter().any(|event| event["phase"] == "recovery");
+        let expected = if over && reverted == 1 { 1 } else { 4 };
+        assert_eq!(shown.code, Some(expected), "{point}");
         if (prepared, reverted) == (1, 0) {
             assert!(text.contains("partition of default/echo on node1"), "{point}");
             assert!(text.contains("nothing says that it was reverted"), "{point}");
         }
         if line == "effect" {
             assert!(text.contains("was in effect from "), "{point}");
+            // Its lease has still to run.
+            assert!(text.contains("it will have ended by "), "{point}");
         }
     }
     // What outlived them is swept by the next sandbox.
     let dir = tempfile::tempdir().expect("a directory");
     let next = Running::start(&["run", "--sandbox", &experiment(&dir)]).end(LIMIT);
     assert_eq!(next.code, Some(0), "{}", next.text);
+    alone.check_clean();
+}
+
+#[test]
+fn a_run_that_goes_on_is_not_called_dead() {
+    if !can_run("a report of a run that goes on") {
+        return;
+    }
+    let alone = alone();
+    let dir = tempfile::tempdir().expect("a directory");
+    let (file, reports) = (experiment(&dir), dir.path().join("reports"));
+    let reports_path = reports.display().to_string();
+    let mut running = Running::start(&["run", "--sandbox", &file, "--report-dir", &reports_path]);
+    running.wait_for("   effect  ", LIMIT);
+    let run = recorded(&reports);
+    let shown = report(&[&run.display().to_string(), "--rebuild"]);
+    assert_eq!(shown.code, Some(2), "{}", shown.text);
+    assert!(shown.text.contains("the run is still going on; this is what"), "{}", shown.text);
+    assert!(shown.text.contains("It will have ended by "), "{}", shown.text);
+    assert!(shown.text.contains("nothing is written there"), "{}", shown.text);
+    assert!(!shown.text.contains("killed"), "{}", shown.text);
+    assert!(!run.join("run.json").exists());
+    assert_eq!(running.end(LIMIT).code, Some(0));
+    let ended = report(&[&run.display().to_string(), "--rebuild"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.text);
+    alone.check_clean();
+}
+
+/// A file system that is as small as that, until it is dropped.
+struct Tiny(tempfile::TempDir);
+
+impl Tiny {
+    fn new(size: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (nowhere, size) = (None::<&str>, format!("size={size}"));
+        let flags = MsFlags::empty();
+        mount(nowhere, dir.path(), Some("tmpfs"), flags, Some(size.as_str())).expect("mounted");
+        Self(dir)
+    }
+}
+
+impl Drop for Tiny {
+    fn drop(&mut self) {
+        umount(self.0.path()).expect("unmounted");
+    }
+}
+
+#[test]
+fn on_a_full_disk_what_was_done_is_told_all_the_same() {
+    if !can_run("a run on a disk that is full") {
+        return;
+    }
+    let alone = alone();
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = experiment(&dir);
+    // There is room for what the run comes to, and not for every attempt of a probe.
+    let tiny = Tiny::new("64k");
+    let path = tiny.0.path().display().to_string();
+    let ended = Running::start(&["run", "--sandbox", &file, "--report-dir", &path]).end(LIMIT);
+    assert_eq!(ended.code, Some(0), "{}", ended.text);
+    assert!(ended.text.contains("No space left"), "{}", ended.text);
+    let run = recorded(tiny.0.path());
+    let events = events(&run);
+    assert_eq!(count(&events, "full"), 1, "{events:?}");
+    for event in ["prepared", "proven", "reverted", "verdict", "ended"] {
+        assert_eq!(count(&events, event), 1, "{event}");
+    }
+    let shown = report(&[&run.display().to_string()]);
+    assert_eq!(shown.code, Some(0), "{}", shown.text);
+    assert!(shown.text.contains("attempts of probes are missing in it"), "{}", shown.text);
+    let halves: Vec<_> = fs::read_dir(&run).expect("readable").flatten().collect();
+    let is_half = |name: &str| Path::new(name).extension().is_some_and(|end| end == "new");
+    let halves = halves.iter().filter(|entry| is_half(&entry.file_name().to_string_lossy()));
+    assert_eq!(halves.count(), 0);
+    // There is room for nothing: the run is not begun.
+    let tiny = Tiny::new("8k");
+    let path = tiny.0.path().display().to_string();
+    let ended = Running::start(&["run", "--sandbox", &file, "--report-dir", &path]).end(LIMIT);
+    assert_eq!(ended.code, Some(3), "{}", ended.text);
+    assert!(ended.text.contains("the report has nowhere to go: "), "{}", ended.text);
+    assert!(!ended.text.contains("   inject  "), "{}", ended.text);
+    assert_eq!(fs::read_dir(tiny.0.path()).expect("readable").count(), 0, "nothing is left");
     alone.check_clean();
 }
 

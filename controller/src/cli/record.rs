@@ -26,7 +26,9 @@ impl Record {
         let Some(dir) = report_dir else { return Ok(Self { recorder, files: None }) };
         let run_id = recorder.run_id().to_string();
         let files = RunFiles::create(dir, &loaded.experiment.name, &run_id)?;
-        let recorder = recorder.create(&files.journal(), &loaded.source)?;
+        let recorder = recorder
+            .create(&files.journal(), &loaded.source)
+            .inspect_err(|_nothing_is_run| files.discard())?;
         Ok(Self { recorder, files: Some(files) })
     }
 

@@ -44,8 +44,9 @@ pub(super) fn main(request: &ReportRequest) -> anyhow::Result<Exit> {
     match read.as_slice() {
         [] => {
             let why: Vec<String> = unreadable.iter().map(sentence).collect();
-            print::failure(request.output, &why.join("\n"), Exit::Invalid);
-            return Ok(Exit::Invalid);
+            let exit = exit_of(&unreadable);
+            print::failure(request.output, &why.join("\n"), exit);
+            return Ok(exit);
         }
         [(files, rebuilt)] => show(files, rebuilt, request.output)?,
         several if request.output == Output::Json => {
@@ -57,18 +58,35 @@ pub(super) fn main(request: &ReportRequest) -> anyhow::Result<Exit> {
     for error in &unreadable {
         print::error(&sentence(error));
     }
+    let mut live = Vec::new();
     if request.rebuild {
         for (files, rebuilt) in &read {
+            if rebuilt.is_live {
+                live.push(files.dir().display());
+                continue;
+            }
             files.write(&rebuilt.report, &rebuilt.events)?;
             print::err(&format!("written anew: {}\n", files.dir().display()));
         }
     }
+    for dir in &live {
+        print::error(&format!(
+            "the run of {dir} is still going on, and writes its report itself: nothing is written there"
+        ));
+    }
     Ok(match read.as_slice() {
-        _ if !unreadable.is_empty() && !request.latest => Exit::Invalid,
+        _ if !live.is_empty() => Exit::Invalid,
+        _ if !unreadable.is_empty() && !request.latest => exit_of(&unreadable),
         [(_, rebuilt)] => Exit::of_code(rebuilt.report.exit_code),
         // Several are listed, and none is judged by that.
         _ => Exit::Held,
     })
+}
+
+/// What to end with where journals cannot be shown: one that does not tell what was done does not say that
+/// nothing is left.
+fn exit_of(unreadable: &[ReadError]) -> Exit {
+    if unreadable.iter().any(ReadError::is_silent) { Exit::Residue } else { Exit::Invalid }
 }
 
 /// The runs that are meant.
@@ -95,6 +113,9 @@ fn find(path: &Path) -> Result<Vec<RunFiles>, String> {
 fn show(files: &RunFiles, rebuilt: &Rebuilt, output: Output) -> anyhow::Result<()> {
     if output == Output::Json {
         print::json(&rebuilt.report)?;
+        for remark in &rebuilt.remarks {
+            print::err(&format!("note: {remark}\n"));
+        }
         return Ok(());
     }
     Console::new(output).report(&rebuilt.report);

@@ -74,7 +74,33 @@ impl RunFiles {
 
     fn write_one(&self, name: &str, content: &[u8]) -> io::Result<()> {
         let new = self.dir.join(format!(".{name}.new"));
-        fs::write(&new, content)?;
-        fs::rename(&new, self.dir.join(name))
+        let written = fs::write(&new, content).and_then(|()| fs::rename(&new, self.dir.join(name)));
+        if written.is_err() {
+            // On a disk that is full even half a file is in the way.
+            fs::remove_file(&new).ok();
+        }
+        written
+    }
+
+    /// Takes away what was made for a run that is not begun: the directory, if nothing else is in it.
+    pub fn discard(&self) {
+        fs::remove_file(self.journal()).ok();
+        fs::remove_dir(&self.dir).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_left_of_a_file_that_cannot_be_written() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let files = RunFiles { dir: dir.path().to_owned() };
+        // A directory is in the place where the file should go.
+        fs::create_dir(dir.path().join("run.json")).expect("made");
+        assert!(files.write_one("run.json", b"{}").is_err());
+        let names: Vec<_> = fs::read_dir(dir.path()).expect("readable").flatten().collect();
+        assert_eq!(names.len(), 1, "{names:?}");
     }
 }

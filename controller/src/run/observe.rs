@@ -129,7 +129,10 @@ impl Run<'_> {
             self.look_around();
             self.probes.iter().for_each(|running| running.samples.settle_old(&self.times));
             if let Some(why) = self.recorder.complaint() {
-                self.console.warn("journal", &format!("the record of this run ends here: {why}"));
+                self.console.warn(
+                    "journal",
+                    &format!("the record of this run is not whole from here on: {why}"),
+                );
             }
             self.draw(doing);
             self.ends.unless(time::sleep(left.min(LOOK_EVERY))).await?;

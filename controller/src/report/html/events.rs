@@ -68,6 +68,7 @@ fn say(event: &Event) -> Option<(&'static str, String)> {
         Event::Deviation { phase, text } => ("deviation", format!("{phase}: {text}")),
         Event::Residue { text } => ("residue", text.clone()),
         Event::Stopped { reasons } => ("stopped", reasons.join("; ")),
+        Event::Full { why } => ("full", format!("the disk has no room for everything: {why}")),
         Event::Lost { samples } => ("lost", format!("{samples} attempts of probes are missing")),
         Event::Verdict(report) => ("verdict", report.verdict.name().into()),
         Event::Ended { residue } if residue.is_empty() => ("ended", "the place was left".into()),

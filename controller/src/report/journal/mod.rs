@@ -138,7 +138,13 @@ pub enum Event {
     },
     /// Nothing has happened for [`ALIVE_EVERY`], and the run goes on.
     Alive,
-    /// The disk was too slow for all attempts of probes.
+    /// The disk has no room for everything: from here on attempts of probes are left out, and what else is
+    /// missing is not told.
+    Full {
+        /// What the disk said.
+        why: String,
+    },
+    /// The disk was too slow or too full for all attempts of probes.
     Lost {
         /// How many of them are missing here.
         samples: u64,
@@ -292,6 +298,17 @@ impl SampleLine {
 }
 
 impl Event {
+    /// Whether nothing of the run comes after it.
+    pub fn is_last(&self) -> bool {
+        matches!(self, Self::Ended { .. })
+    }
+
+    /// Whether a journal without it still tells what was done: where there is too little room, it is
+    /// left out.
+    pub fn is_dispensable(&self) -> bool {
+        matches!(self, Self::Sample(_) | Self::Alive)
+    }
+
     /// Whether it must be on the disk before the run goes on for long, and not only at the kernel.
     pub fn is_milestone(&self) -> bool {
         matches!(
@@ -299,6 +316,7 @@ impl Event {
             Self::Begun(_)
                 | Self::Phase { .. }
                 | Self::Ordered { .. }
+                | Self::Full { .. }
                 | Self::Residue { .. }
                 | Self::Verdict(_)
                 | Self::Ended { .. }

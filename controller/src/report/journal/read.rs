@@ -1,10 +1,12 @@
 //! From a file to the events of a journal. A last line that is torn is what a killed controller leaves,
-//! and is no mistake; anything else that is not understood is told with its line.
+//! and is no mistake; anything else that is not understood is told with its line. Whoever writes a
+//! journal holds a lock on it: of a run that still goes on it is known that it does.
 
 use std::{
-    fs::File,
+    fs::{File, TryLockError},
     io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use serde::Deserialize;
@@ -25,6 +27,12 @@ pub struct Journal {
     pub lines: Vec<Line>,
     /// The last line had been begun and not ended.
     pub torn: bool,
+    /// Its run still goes on.
+    pub is_live: bool,
+    /// When it was read by the wall clock, since 1970.
+    pub read_at: Duration,
+    /// What of the file is not in here, in a sentence.
+    pub left_out: Option<String>,
 }
 
 /// Why a file is not read as a journal.
@@ -41,9 +49,19 @@ pub enum ReadError {
     },
     /// It has no complete line.
     #[error(
-        "{} has no complete line: its run was ended before it began, and nothing was done", .path.display()
+        "{} has no complete line, and does not tell what was done: its controller was killed, its machine \
+         went down, or its disk was full. Faults may have been injected: `faultline ps` shows what there is \
+         now", .path.display()
     )]
     Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Its run has only just begun.
+    #[error(
+        "{} has no complete line yet: its run has only just begun, and is still going on", .path.display()
+    )]
+    Beginning {
         /// The file.
         path: PathBuf,
     },
@@ -85,6 +103,13 @@ pub enum ReadError {
     },
 }
 
+impl ReadError {
+    /// Whether it is a run's journal all the same, which does not exclude that faults were injected.
+    pub fn is_silent(&self) -> bool {
+        matches!(self, Self::Empty { .. } | Self::Beginning { .. })
+    }
+}
+
 /// Reads a journal.
 ///
 /// # Errors
@@ -92,10 +117,13 @@ pub enum ReadError {
 pub fn read(path: &Path) -> Result<Journal, ReadError> {
     let unreadable = |source| ReadError::Unreadable { path: path.into(), source };
     let file = File::open(path).map_err(unreadable)?;
+    // Before the lines are read: of who ends meanwhile, every line is there.
+    let is_live = matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
     let mut file = BufReader::new(file);
     let mut begun: Option<Begun> = None;
     let mut lines = Vec::new();
     let mut torn = false;
+    let mut left_out = None;
     let mut bytes = Vec::new();
     for number in 1.. {
         bytes.clear();
@@ -105,7 +133,8 @@ pub fn read(path: &Path) -> Result<Journal, ReadError> {
         }
         let is_whole = bytes.pop_if(|byte| *byte == b'\n').is_some();
         if begun.is_none() {
-            if !is_whole {
+            // Zeros are what a machine that went down leaves of what was not on its disk yet.
+            if !is_whole || bytes.iter().all(|byte| *byte == 0) {
                 break;
             }
             check_first(path, &bytes)?;
@@ -122,13 +151,34 @@ pub fn read(path: &Path) -> Result<Journal, ReadError> {
             }
             Err(why) => return Err(ReadError::Broken { path: path.into(), line: number, why }),
         };
-        if let (None, Event::Begun(first)) = (&begun, &line.event) {
-            begun = Some(first.as_ref().clone());
+        let has_ended = lines.last().is_some_and(|last: &Line| last.event.is_last());
+        match (&begun, &line.event) {
+            (None, Event::Begun(first)) => begun = Some(first.as_ref().clone()),
+            (Some(_), Event::Begun(other)) => {
+                left_out = Some(format!(
+                    "line {number} begins another run ({}): it and what follows it are left out",
+                    other.run_id
+                ));
+                break;
+            }
+            _ if has_ended => {
+                left_out = Some(format!(
+                    "line {number} comes after the end of the run: it and what follows it are left out"
+                ));
+                break;
+            }
+            _ => {}
         }
         lines.push(line);
     }
-    let begun = begun.ok_or_else(|| ReadError::Empty { path: path.into() })?;
-    Ok(Journal { begun, lines, torn })
+    let path = path.to_owned();
+    let begun = match begun {
+        Some(begun) => begun,
+        None if is_live => return Err(ReadError::Beginning { path }),
+        None => return Err(ReadError::Empty { path }),
+    };
+    let read_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(Journal { begun, lines, torn, is_live, read_at, left_out })
 }
 
 /// Whether this is the first line of a journal that can be read.
@@ -202,7 +252,9 @@ mod tests {
     fn what_is_no_journal_is_told_with_what_to_do() {
         let newer = FIRST.replace("\"journalVersion\":1", "\"journalVersion\":7");
         for (text, said) in [
-            (String::new(), "J has no complete line: its run was ended before it began"),
+            (String::new(), "J has no complete line, and does not tell what was done"),
+            ("\0".repeat(4096), "J has no complete line, and does not tell what was done"),
+            (format!("{}\n", "\0".repeat(4096)), "or its disk was full"),
             (FIRST[..40].to_owned(), "J has no complete line"),
             ("{}\n".to_owned(), "J is no journal of a run"),
             ("not JSON\n".to_owned(), "J is no journal of a run"),
@@ -213,6 +265,35 @@ mod tests {
             let found = read_text(&text).expect_err(said);
             assert!(found.contains(said), "{found}");
         }
+    }
+
+    #[test]
+    fn what_follows_the_end_of_a_run_is_left_out_and_told() {
+        let ended = r#"{"atMs":2000.1,"wallUnixMs":1795266480226,"event":"ended","residue":[]}"#;
+        let one = format!("{FIRST}\n{ALIVE}\n{ended}\n");
+        assert_eq!(read_text(&one).expect("one run").left_out, None);
+        for (text, said) in [
+            (format!("{one}{one}"), "line 4 begins another run (1)"),
+            (format!("{FIRST}\n{ALIVE}\n{one}"), "line 3 begins another run (1)"),
+            (format!("{one}{ALIVE}\n"), "line 4 comes after the end of the run"),
+        ] {
+            let left_out = read_text(&text).expect("the first run").left_out;
+            assert!(left_out.as_ref().is_some_and(|text| text.contains(said)), "{left_out:?}");
+        }
+    }
+
+    #[test]
+    fn a_journal_that_is_being_written_is_of_a_run_that_goes_on() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("journal.jsonl");
+        let writer = File::create(&path).expect("a file");
+        writer.try_lock().expect("nobody else has it");
+        let error = read(&path).expect_err("there is no line yet");
+        assert!(matches!(error, ReadError::Beginning { .. }) && error.is_silent(), "{error}");
+        std::fs::write(&path, format!("{FIRST}\n")).expect("written");
+        assert!(read(&path).expect("a journal").is_live);
+        drop(writer);
+        assert!(!read(&path).expect("a journal").is_live);
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub struct Rebuilt {
     pub events: Vec<Line>,
     /// What is to be said beside it.
     pub remarks: Vec<String>,
+    /// The run still goes on.
+    pub is_live: bool,
 }
 
 /// Makes of a journal what the run came to.
@@ -28,12 +30,19 @@ pub fn rebuild(journal: Journal) -> Rebuilt {
             _ => {}
         }
     }
+    remarks.extend(journal.left_out.clone());
     if lost > 0 {
-        remarks.push(format!("{lost} attempts of probes are missing in it: the disk was too slow"));
+        remarks.push(format!(
+            "{lost} attempts of probes are missing in it: the disk was too slow or too full"
+        ));
     }
     let report = match (report, ended) {
         (Some(mut report), Some(residue)) => {
             report.add_residue(residue);
+            report
+        }
+        (Some(report), None) if journal.is_live => {
+            remarks.push("the run is still leaving its place".into());
             report
         }
         (Some(report), None) => {
@@ -46,7 +55,8 @@ pub fn rebuild(journal: Journal) -> Rebuilt {
         }
         (None, _) => unfinished::report(&journal),
     };
+    let is_live = journal.is_live;
     let is_told = |line: &Line| !matches!(line.event, Event::Sample(_) | Event::Alive);
     let events = journal.lines.into_iter().filter(is_told).collect();
-    Rebuilt { report, events, remarks }
+    Rebuilt { report, events, remarks, is_live }
 }

@@ -1,9 +1,11 @@
-//! A run whose journal has no verdict: its controller was killed or crashed, or its machine went down.
-//! What is said of it is what was known then, and until when at the latest its faults can have lasted.
+//! A run whose journal has no verdict: it still goes on, its controller was killed or crashed, its machine
+//! went down, or its disk was full. What is said of it is what was known then, and until when at the latest
+//! its faults can last. That nothing was done is said only where the journal says so: from lines that are
+//! not there nothing follows.
 
 use std::time::Duration;
 
-use super::{ALIVE_EVERY, Begun, Event, Journal, Phase, Prepared, observed};
+use super::{ALIVE_EVERY, Event, Journal, Phase, Prepared, observed};
 use crate::{
     experiment::Assertion,
     report::{
@@ -109,6 +111,10 @@ struct State {
     faults_before: usize,
     reasons: Vec<String>,
     residue: Vec<String>,
+    /// Nothing is injected any more: the run was ended, or its method is over.
+    is_over: bool,
+    /// The disk had no room for everything.
+    is_full: bool,
 }
 
 impl State {
@@ -123,6 +129,7 @@ impl State {
             Event::Agent(agent) => self.agents.push(agent.clone()),
             Event::Phase { phase, step } => {
                 self.phase = Some((*phase, *step));
+                self.is_over |= matches!(phase, Phase::Recovery | Phase::Judge);
                 self.faults_before = self.faults.len();
             }
             Event::Prepared(prepared) => self.faults.push(Known::new(prepared)),
@@ -149,7 +156,11 @@ impl State {
                 self.one(&report.fault_id, |known| known.whole = Some(report.as_ref().clone()));
             }
             Event::Deviation { text, .. } => self.reasons.push(text.clone()),
-            Event::Stopped { reasons } => self.reasons.extend(reasons.iter().cloned()),
+            Event::Stopped { reasons } => {
+                self.reasons.extend(reasons.iter().cloned());
+                self.is_over = true;
+            }
+            Event::Full { .. } => self.is_full = true,
             Event::Residue { text } => self.residue.push(text.clone()),
             Event::Begun(_)
             | Event::Target { .. }
@@ -182,11 +193,11 @@ impl State {
 
     /// What was being done: `while step 1 was in effect`.
     fn doing(&self) -> String {
-        let Some((phase, step)) = self.phase else { return "before anything was done".into() };
+        let Some((phase, step)) = self.phase else { return "before its first phase".into() };
         let step = step.map_or("a step".to_owned(), |step| format!("step {step}"));
         match phase {
-            Phase::Preflight => "while the agents were asked, before anything was done".into(),
-            Phase::Steady => "in the look at the steady state, before anything was done".into(),
+            Phase::Preflight => "while the agents were asked".into(),
+            Phase::Steady => "in the look at the steady state".into(),
             Phase::Wait => format!("in the wait of {step}"),
             Phase::Quiet => format!("in the quiet time of {step}"),
             Phase::Inject => format!("while {step} was injected"),
@@ -203,20 +214,13 @@ pub(super) fn report(journal: &Journal) -> Report {
     let state = State::of(journal);
     let begun = &journal.begun;
     let last_ms = journal.lines.last().map_or(0.0, |line| line.at_ms);
-    let wall = |at_ms: f64| {
-        let first = journal.lines.first();
-        let origin = first.map_or(0.0, |line| millis_of(line.wall_unix_ms) - line.at_ms);
-        utc(from_ms(origin + at_ms))
-    };
-    let mut reasons = vec![format!(
-        "the journal ends {} after the run began ({}), {}: its controller was killed or crashed, or its \
-         machine went down",
-        time(from_ms(last_ms)),
-        wall(last_ms),
-        state.doing()
-    )];
+    let origin_ms = origin_ms(journal);
+    let wall = |at_ms: f64| utc(from_ms(origin_ms + at_ms));
+    let mut reasons = vec![ending(journal, &state, last_ms, &wall)];
     let lasting: Vec<&Known> = state.faults.iter().filter(|known| known.may_last()).collect();
-    reasons.extend(lasting.iter().map(|known| may_last(known, begun, last_ms, &wall)));
+    reasons.extend(
+        lasting.iter().map(|known| may_last(known, journal, last_ms, state.is_full, &wall)),
+    );
     if state.is_preparing() {
         reasons.push(
             "agents had been asked to prepare, and what came of it is not known: `faultline ps` shows what \
@@ -224,9 +228,17 @@ pub(super) fn report(journal: &Journal) -> Report {
                 .into(),
         );
     }
+    if !state.is_over && !state.is_preparing() {
+        reasons.push(
+            "the journal does not tell whether anything more was injected after that: `faultline ps` shows \
+             what there is now"
+                .into(),
+        );
+    }
     reasons.extend(state.reasons.iter().cloned());
     let was_ordered = state.faults.iter().any(|known| known.ordered_ms.is_some());
-    let is_clean = lasting.is_empty() && state.residue.is_empty() && !state.is_preparing();
+    let is_clean =
+        state.is_over && lasting.is_empty() && state.residue.is_empty() && !state.is_preparing();
     // As a run that came to this would have ended: what may be left comes first, then that nothing was
     // observed to the end.
     let like = match (is_clean, was_ordered) {
@@ -270,27 +282,63 @@ pub(super) fn report(journal: &Journal) -> Report {
     }
 }
 
-/// Until when at the latest a fault was in effect of which nothing says that it was reverted.
-fn may_last(known: &Known, begun: &Begun, last_ms: f64, wall: &impl Fn(f64) -> String) -> String {
+/// Where the journal ends, and why that can be.
+fn ending(journal: &Journal, state: &State, last_ms: f64, wall: &impl Fn(f64) -> String) -> String {
+    let (after, wall, doing) = (time(from_ms(last_ms)), wall(last_ms), state.doing());
+    if journal.is_live {
+        return format!(
+            "the run is still going on; this is what was known {after} after it began ({wall}), {doing}"
+        );
+    }
+    let why = if state.is_full {
+        "its disk was full, or its controller was killed or crashed, or its machine went down"
+    } else {
+        "its controller was killed or crashed, its machine went down, or its disk was full"
+    };
+    format!("the journal ends {after} after the run began ({wall}), {doing}: {why}")
+}
+
+/// Until when at the latest a fault is in effect of which nothing says that it was reverted.
+fn may_last(
+    known: &Known,
+    journal: &Journal,
+    last_ms: f64,
+    is_full: bool,
+    wall: &impl Fn(f64) -> String,
+) -> String {
     let Prepared { kind, target, node, deadline_ms, .. } = &known.prepared;
     let since = known.injected_ms.map_or_else(
         || "was prepared, and may have been injected".to_owned(),
         |at| format!("was in effect from {} on", time(from_ms(at))),
     );
     let asked = if known.revert_asked { " Its revert had been asked for." } else { "" };
-    let alive_ms = last_ms + millis_of(ALIVE_EVERY.as_millis());
-    let lease_end_ms = alive_ms + begun.lease_ms;
-    let (end_ms, what) = if lease_end_ms < *deadline_ms {
-        (lease_end_ms, "its lease ended then")
+    let now_ms = millis_of(journal.read_at.as_millis()) - origin_ms(journal);
+    let by = |end_ms: f64| {
+        let ended =
+            if journal.is_live || end_ms > now_ms { "will have ended" } else { "had ended" };
+        let after = time(from_ms(end_ms));
+        format!("{ended} by {after} after the run began at the latest ({})", wall(end_ms))
+    };
+    let lease_end_ms = last_ms + millis_of(ALIVE_EVERY.as_millis()) + journal.begun.lease_ms;
+    // A lease is renewed while the controller lives, whatever becomes of its journal.
+    let end = if journal.is_live || is_full || lease_end_ms >= *deadline_ms {
+        format!("It {}: at its deadline", by(*deadline_ms))
     } else {
-        (*deadline_ms, "its deadline came then")
+        format!(
+            "If its controller ended with the journal, it {}: with its lease. If not, it {}: at its deadline",
+            by(lease_end_ms),
+            by(*deadline_ms)
+        )
     };
     format!(
-        "the {kind} of {target} on {node} {since}, and nothing says that it was reverted.{asked} It had ended \
-         by {} after the run began at the latest ({}): {what}. `faultline ps` shows what there is now",
-        time(from_ms(end_ms)),
-        wall(end_ms)
+        "the {kind} of {target} on {node} {since}, and nothing says that it was reverted.{asked} {end}. \
+         `faultline ps` shows what there is now"
     )
+}
+
+/// When the run began by the wall clock, in milliseconds since 1970.
+fn origin_ms(journal: &Journal) -> f64 {
+    journal.lines.first().map_or(0.0, |line| millis_of(line.wall_unix_ms) - line.at_ms)
 }
 
 fn from_ms(ms: f64) -> Duration {

@@ -2,8 +2,10 @@
 //!
 //! Telling it something never waits: a thread of its own writes. Every line is handed to the kernel at
 //! once, so that it is there when the controller is killed; what the run has come to at milestones is
-//! also synced to the disk. A disk that is full or slow is told once, and changes nothing of the run.
+//! also synced to the disk. A disk that is full or slow is told once, and changes nothing of the run:
+//! attempts of probes are left out first, and room is kept for the rest.
 
+mod disk;
 mod tell;
 mod writer;
 
@@ -68,7 +70,7 @@ impl Recorder {
     /// For a run that begins now, into a new file. `source` is what the experiment was read from.
     ///
     /// # Errors
-    /// When the file cannot be made, or is there already.
+    /// When the file cannot be made, is there already, or has no room on its disk.
     pub fn create(self, file: &Path, source: &Arc<Source>) -> io::Result<Self> {
         self.record(File::create_new(file)?, source)
     }
@@ -76,7 +78,7 @@ impl Recorder {
     /// As [`Recorder::create`], into an open file.
     ///
     /// # Errors
-    /// When no thread can be started.
+    /// When no thread can be started, or the disk has no room.
     pub fn record(self, file: File, source: &Arc<Source>) -> io::Result<Self> {
         let (queue, told) = mpsc::channel();
         let waiting = Arc::new(AtomicUsize::new(0));
