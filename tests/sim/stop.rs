@@ -69,6 +69,17 @@ struct Ran {
 
 /// Runs `method` on a pod of each agent, with one probe and one stop condition.
 async fn run_with(flaws: &[Flaw], then: Then, condition: &str, method: &str) -> Ran {
+    run_until(&Interrupt::default(), flaws, then, condition, method).await
+}
+
+/// As [`run_with`], unless somebody says that it is to end.
+async fn run_until(
+    interrupt: &Interrupt,
+    flaws: &[Flaw],
+    then: Then,
+    condition: &str,
+    method: &str,
+) -> Ran {
     let authority = Authority::new().expect("an authority");
     let (mut agents, mut pods) = (Vec::new(), Vec::new());
     for (number, flaw) in (1..).zip(flaws) {
@@ -95,7 +106,7 @@ async fn run_with(flaws: &[Flaw], then: Then, condition: &str, method: &str) -> 
     {method}"
     ));
     let began = Instant::now();
-    let report = run(&experiment, &place, &Console::new(Output::Json), &Interrupt::default()).await;
+    let report = run(&experiment, &place, &Console::new(Output::Json), interrupt).await;
     serving.abort();
     Ran { report, took: began.elapsed(), agents }
 }
@@ -136,6 +147,40 @@ async fn what_is_slow_or_says_nothing_ends_a_run() {
     run_with(&[Flaw::None], late, condition, LONG).await.check_stopped("the p90 of the latency");
     let ran = run_with(&[Flaw::None], Then::Hangs, "unobserved: 500ms", LONG).await;
     ran.check_stopped("observed nothing for");
+}
+
+#[tokio::test]
+async fn nothing_is_injected_into_what_is_too_bad_already() {
+    // Nobody answers that fast: it is broken as soon as it is looked at.
+    let condition = "latency: { p50: \"> 1us\" }, over: 500ms";
+    let ran = run_with(&[Flaw::None], Then::Well, condition, LONG).await;
+    assert_eq!((ran.report.verdict, ran.report.exit_code), (Verdict::Refused, 3));
+    let reason = &ran.report.reasons[0];
+    assert!(reason.contains("before anything is injected: "), "{reason}");
+    assert!(reason.ends_with(" (test.yaml:12)"), "{reason}");
+    assert_eq!(FakeAgent::count(&ran.agents[0].calls.commits), 0);
+    assert!(ran.report.injections.is_empty());
+}
+
+#[tokio::test]
+async fn an_attempt_that_waits_for_its_answer_keeps_nobody_from_ending_a_run() {
+    let short = "- partition: { between: [all, everything] }
+      for: 300ms";
+    // While a fault is in effect, and after the last one, when only attempts are waited for.
+    for (method, after_ms) in [(LONG, 2_000), (short, 2_500)] {
+        let interrupt = Interrupt::default();
+        let later = interrupt.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(after_ms)).await;
+            later.set();
+        });
+        let condition = "unobserved: 1m";
+        let ran = run_until(&interrupt, &[Flaw::None], Then::Hangs, condition, method).await;
+        assert_eq!(ran.report.verdict, Verdict::Interrupted, "{:#?}", ran.report);
+        assert_eq!(ran.report.residue, Vec::<String>::new());
+        // An attempt may take 5 s.
+        assert!(ran.took < Duration::from_millis(after_ms + 2_000), "{:?}", ran.took);
+    }
 }
 
 #[tokio::test]

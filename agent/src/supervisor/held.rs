@@ -231,14 +231,12 @@ impl ProofState {
         false
     }
 
-    /// There will be no further look.
+    /// There will be no further look. What was not seen in a window that was cut short is not known to
+    /// have failed: a process may die of its signal a moment later.
     pub(super) fn end(&mut self) {
         self.next_look = None;
-        if self.proof == Proof::Pending {
-            self.proof = Proof::Failed;
-            if self.evidence.is_empty() {
-                self.evidence = "it was taken back before its effect was seen".into();
-            }
+        if self.proof == Proof::Pending && self.evidence.is_empty() {
+            self.evidence = "it ended before its effect was seen".into();
         }
     }
 }

@@ -26,13 +26,13 @@ impl Held {
     pub(super) fn proof_is_settled(&mut self, metrics: &Metrics) {
         let (Some(committed), false) = (self.committed, self.is_counted) else { return };
         match (self.proof.proof, self.proof.proven) {
-            (Proof::Pending, _) => {}
+            (Proof::Pending, _) if self.proof.next_look.is_some() => {}
             (Proof::Proven, proven) => {
                 self.came_out(metrics, Injected::Proven);
                 let after = proven.unwrap_or(committed).since(committed);
                 metrics.took_effect(self.fault().kind(), after);
             }
-            (Proof::Failed, _) => self.came_out(metrics, Injected::Unproven),
+            (Proof::Failed | Proof::Pending, _) => self.came_out(metrics, Injected::Unproven),
         }
     }
 

@@ -1,7 +1,7 @@
 //! `faultline run`, `plan` and what `inject` comes to: one experiment after the other, each in a
 //! place that is left as it was found.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{fs, io, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use faultline_proto::yaml::Problem;
@@ -28,9 +28,10 @@ pub(super) fn run(request: RunRequest) -> anyhow::Result<Exit> {
     let report_dir = report_dir.as_deref();
     // A run whose report has nowhere to go is better not begun.
     if let Some(dir) = report_dir
-        && let Err(error) = fs::create_dir_all(dir)
+        && let Err(error) = fs::create_dir_all(dir).and_then(|()| may_be_written(dir))
     {
-        print::failure(output, &format!("cannot make {}: {error}", dir.display()), Exit::Invalid);
+        let text = format!("cannot write into {}: {error}", dir.display());
+        print::failure(output, &text, Exit::Invalid);
         return Ok(Exit::Invalid);
     }
     if let Err(error) = metrics.check() {
@@ -52,11 +53,21 @@ pub(super) fn run(request: RunRequest) -> anyhow::Result<Exit> {
                 break;
             }
         }
-        if output == Output::Json {
-            print_all(&reports, experiments.len())?;
+        // What the runs came to is in the exit code, whoever reads the rest.
+        if output == Output::Json
+            && let Err(error) = print_all(&reports, experiments.len())
+        {
+            print::error(&format!("the report could not be printed: {error:#}"));
         }
         Ok(exit)
     })
+}
+
+/// Whether files can be made in a directory.
+fn may_be_written(dir: &Path) -> io::Result<()> {
+    let file = dir.join(format!(".faultline-{}", std::process::id()));
+    fs::File::create_new(&file)?;
+    fs::remove_file(&file)
 }
 
 /// Runs one experiment in its place; a sandbox is built for it and taken down after it.

@@ -41,6 +41,7 @@ fn fault(out: &mut String, injection: &InjectionReport) {
             let off = off.map_or(String::new(), |off| format!(" ± {}", time(from_ms(off))));
             format!("effect {} after {}{off}", injection.effect, time(from_ms(after)))
         }
+        None if injection.effect == "pending" => "effect not seen before it ended".into(),
         None => format!("effect {}", injection.effect),
     }];
     if let Some(lasted) = injection.lasted_ms {

@@ -83,6 +83,7 @@ impl Run<'_> {
         let faults = self.step_now(index).map_err(|e| Ended::Refused(vec![e]))?;
         let faults = faults.as_slice();
         self.still_healthy(faults)?;
+        self.start_watch()?;
         let injections = wire(&self.fleet, self.experiment.lease, faults)
             .map_err(|e| Ended::Refused(vec![e]))?;
         let fleet = Arc::clone(&self.fleet);
@@ -99,7 +100,8 @@ impl Run<'_> {
         self.ends.check()?;
         let mut renewer =
             Renewer::start(&self.fleet, self.experiment.lease, &tracked, self.recorder);
-        self.start_watch();
+        // Until that is proven to be reverted, whoever ends this program at once leaves something.
+        self.interrupt.holds(true);
         let outcome = self.commit_and_hold(index, faults, &tracked, &mut renewer).await;
         self.say_stopped(&outcome);
         if let Err(ended) = &outcome {

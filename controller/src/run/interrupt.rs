@@ -13,11 +13,15 @@ use tokio::{
     sync::Notify,
 };
 
+use crate::report::Verdict;
+
 /// Whether somebody wants the run to end. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt {
     set: Arc<AtomicBool>,
     notify: Arc<Notify>,
+    /// Something is in effect, or not proven to have been taken back.
+    holds: Arc<AtomicBool>,
     /// What stays behind if the program ends at once, and who removes it.
     left: Arc<Mutex<Option<String>>>,
 }
@@ -40,16 +44,27 @@ impl Interrupt {
                 }
                 if count > 1 {
                     let mut err = anstream::stderr();
-                    drop(writeln!(err, "ended at once; what is in effect ends with its lease"));
+                    let holds = told.holds.load(Ordering::SeqCst);
+                    let text = if holds {
+                        "ended at once; what is in effect ends with its lease, which nobody proves"
+                    } else {
+                        "ended at once; nothing was in effect"
+                    };
+                    drop(writeln!(err, "{text}"));
                     if let Some(left) = told.left().take() {
                         drop(writeln!(err, "{left}"));
                     }
-                    end_at_once();
+                    end_at_once(if holds { Verdict::Residue } else { Verdict::Interrupted });
                 }
                 told.set();
             }
         });
         Ok(interrupt)
+    }
+
+    /// Notes whether something may be in effect that a program that ends at once leaves to its lease.
+    pub fn holds(&self, something: bool) {
+        self.holds.store(something, Ordering::SeqCst);
     }
 
     /// Notes what stays behind if a second signal comes, and who removes it; `None`: nothing.
@@ -87,6 +102,6 @@ impl Interrupt {
 }
 
 #[allow(clippy::exit, reason = "the second Ctrl-C ends the program wherever it is")]
-fn end_at_once() -> ! {
-    std::process::exit(130)
+fn end_at_once(verdict: Verdict) -> ! {
+    std::process::exit(verdict.exit_code().into())
 }

@@ -88,6 +88,7 @@ struct Run<'a> {
     recorder: &'a Recorder,
     /// What ends the run before its method does.
     ends: Ends,
+    interrupt: &'a Interrupt,
     id: RunId,
     /// When it began: what is measured is counted from here.
     origin: Instant,
@@ -150,6 +151,7 @@ pub async fn run_recorded(
         console,
         recorder,
         ends: Ends::new(interrupt),
+        interrupt,
         id: run_id,
         origin,
         fleet: Arc::default(),
@@ -172,7 +174,7 @@ pub async fn run_recorded(
         end_recorded: false,
     };
     let limit = run.start_limit();
-    let ended = run.phases(place).await.err();
+    let mut ended = run.phases(place).await.err();
     drop((limit, run.watch.take()));
     console.quiet();
     if let Some(ended) = &ended {
@@ -180,7 +182,13 @@ pub async fn run_recorded(
     }
     // Whatever happened: nothing of this run is to stay, and the kernels are asked.
     run.make_sure().await;
-    run.settle_probes().await;
+    run.interrupt.holds(false);
+    if let Err(late) = run.settle_probes(ended.is_some()).await
+        && ended.is_none()
+    {
+        run.record_end(&late);
+        ended = Some(late);
+    }
     run.phase(Phase::Judge, None);
     let Judged { verdict, reasons, probes, downtime, assertions } = run.judge(ended);
     let report = Report {

@@ -23,6 +23,8 @@ const STEADY_MIN: Duration = Duration::from_secs(1);
 const STEADY_MAX: Duration = Duration::from_secs(30);
 /// Attempts of the slowest probe that the look at the steady state should see.
 const STEADY_ATTEMPTS: u32 = 10;
+/// How long a run that ends before its time waits for attempts that are under way.
+const SETTLE_EARLY_MAX: Duration = Duration::from_millis(250);
 /// How often the live line is drawn and waits look around.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -152,13 +154,24 @@ impl Run<'_> {
         self.console.live(progress::lines(doing.what, left, &probes, now));
     }
 
-    /// Waits for the attempts that are under way, so that none is judged before its end.
-    pub(super) async fn settle_probes(&mut self) {
+    /// Waits for the attempts that are under way, so that none is judged before its end. A run that
+    /// has ended `early` judges nothing, and waits for those only that are about to end.
+    ///
+    /// # Errors
+    /// That the run is to end meanwhile.
+    pub(super) async fn settle_probes(&mut self, early: bool) -> Result<(), Ended> {
         let now = self.now();
         self.times.ended = Some(now);
-        for running in &self.probes {
-            // Attempts end by their timeout.
-            drop(time::timeout(running.probe.timeout * 2, running.samples.settle(now)).await);
+        let all = async {
+            for running in &self.probes {
+                // Attempts end by their timeout.
+                drop(time::timeout(running.probe.timeout * 2, running.samples.settle(now)).await);
+            }
+        };
+        if early {
+            drop(time::timeout(SETTLE_EARLY_MAX, all).await);
+            return Ok(());
         }
+        self.ends.unless(all).await
     }
 }

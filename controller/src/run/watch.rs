@@ -1,5 +1,5 @@
-//! The watch over a run's stop conditions, from the first injection until the run ends. It is a task of
-//! its own: whatever the run waits for, it looks.
+//! The watch over a run's stop conditions, from right before the first injection until the run ends. It
+//! is a task of its own: whatever the run waits for, it looks.
 
 use std::time::{Duration, Instant};
 
@@ -67,12 +67,26 @@ pub(super) fn conditions_on(
 
 impl Run<'_> {
     /// Watches from now on, if that is not done yet.
-    pub(super) fn start_watch(&mut self) {
+    ///
+    /// # Errors
+    /// That a condition is broken already: nothing is injected into what is that bad without it.
+    pub(super) fn start_watch(&mut self) -> Result<(), Ended> {
         if self.watch.is_none() {
-            let watched = std::mem::take(&mut self.watched);
+            let mut watched = std::mem::take(&mut self.watched);
+            let mut broken = Vec::new();
+            for one in &mut watched {
+                let why = one.look(self.origin);
+                broken.extend(why.map(|why| {
+                    format!("stop condition, before anything is injected: {why} ({})", one.place)
+                }));
+            }
+            if !broken.is_empty() {
+                return Err(Ended::Refused(broken));
+            }
             let watch = tokio::spawn(watch(watched, self.origin, self.ends.clone()));
             self.watch = Some(Watch(watch));
         }
+        Ok(())
     }
 
     /// Ends the run when it has taken as long as it may.
