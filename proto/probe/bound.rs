@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::address::{Wrong, wrong};
+use super::address::{Wrong, checked, wrong};
+use crate::yaml::{Node, Problems};
 
 /// A comparison with a number.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,6 +33,11 @@ const SIGNS: [(&str, Sign); 6] = [
 ];
 
 impl Bound {
+    /// Decodes one.
+    pub fn decode(node: &Node, problems: &mut Problems) -> Option<Self> {
+        checked(Self::parse)(node, problems)
+    }
+
     /// Reads one.
     ///
     /// # Errors

@@ -91,7 +91,9 @@ pub fn kinds_with(field: &str) -> &'static [&'static str] {
         "service" => &["grpc"],
         "query" => &["prometheus"],
         "server" => &["dns", "prometheus"],
-        "command" | "target" => &["exec"],
+        "command" => &["exec"],
+        "target" => &["exec", "pods"],
+        "ready" | "restarts" | "count" => &["pods"],
         "expect" => &["exec", "tcp", "udp", "dns", "prometheus"],
         _ => &[],
     }

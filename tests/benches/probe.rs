@@ -4,6 +4,7 @@
 //! what is kept of an hour at 100 attempts per second is no more than what is kept of some minutes.
 
 use std::{
+    collections::BTreeMap,
     fs,
     time::{Duration, Instant},
 };
@@ -66,7 +67,8 @@ async fn schedule() {
     let running: Vec<Running> = (0..PROBES)
         .map(|_| {
             let pod = Some(CurrentPod::new(api.clone()));
-            let target = Target::new(&probe.kind, &place, pod, &HostDialer::default());
+            let (dialer, targets) = (HostDialer::default(), BTreeMap::new());
+            let target = Target::new(&probe.kind, &place, pod, &dialer, &targets);
             Running::start(probe.clone(), target.expect("a target"), origin)
         })
         .collect();

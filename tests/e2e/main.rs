@@ -7,6 +7,7 @@ mod follow;
 mod hostile;
 mod inventory;
 mod killed;
+mod pods;
 mod quickstart;
 mod report;
 mod seen_from;

@@ -69,6 +69,7 @@ fn every_example_runs() {
         "background-load.yaml",
         "probes.yaml",
         "seen-from.yaml",
+        "restart.yaml",
     ] {
         let alone = alone();
         let file = project_file("examples").join(example).display().to_string();

@@ -203,3 +203,11 @@ async fn agents_that_are_not_fit_are_named() {
     let other = [Flaw::None, Flaw::IsOfAnotherVersion, Flaw::SaysItIsStuck];
     held(&Cluster { flaws: other, ..Cluster::new() }.run("seed: 1").await);
 }
+
+#[tokio::test]
+async fn how_pods_are_is_asked_only_where_that_is_told() {
+    let report = Cluster::new().run("probes: [{ name: up, pods: { target: one, count: == 1 } }]");
+    let report = report.await;
+    refused(&report, "probe `up`: an inventory does not tell which of its pods are ready");
+    refused(&report, "(test.yaml:6)");
+}

@@ -3,9 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use faultline_proto::yaml::{Problems, Spanned, nearest, quote};
+use faultline_proto::yaml::{Problems, Span, Spanned, nearest, quote};
 
-use super::{Inject, Leaf, Probe, ProbeKind, SandboxSpec, Selector, Step, targets::Target};
+use super::{
+    Inject, Leaf, PodsProbe, Probe, ProbeKind, SandboxSpec, Selector, Step, Whose, targets::Target,
+};
 
 /// The decoded parts of one experiment: what of them has no mistakes.
 pub(super) struct Parts<'a> {
@@ -42,9 +44,17 @@ pub(super) fn references(parts: &Parts<'_>, otherwise_right: bool, problems: &mu
             }
         }
     }
+    let Some(sandbox) = parts.sandbox else { return };
     for target in targets {
-        if let (Some(sandbox), Some(selector)) = (parts.sandbox, &target.selector) {
-            in_sandbox(target, selector, sandbox, problems);
+        if let Some(selector) = &target.selector {
+            let by = quote(&target.name.value);
+            in_sandbox(&by, target.name.span, selector, sandbox, problems);
+        }
+    }
+    for probe in parts.probes.unwrap_or_default() {
+        if let ProbeKind::Pods(PodsProbe { whose: Whose::Matching(selector), .. }) = &probe.kind {
+            let by = format!("probe {}", quote(&probe.name));
+            in_sandbox(&by, selector.span, selector, sandbox, problems);
         }
     }
 }
@@ -60,6 +70,7 @@ fn used<'a>(parts: &Parts<'a>) -> Vec<&'a Spanned<String>> {
     let by_probes = parts.probes.unwrap_or_default().iter().filter_map(|probe| match &probe.kind {
         ProbeKind::Exec(exec) => Some(&exec.target),
         ProbeKind::Network(_) => probe.from.as_ref(),
+        ProbeKind::Pods(pods) => pods.target(),
     });
     by_faults.chain(by_probes).collect()
 }
@@ -85,9 +96,10 @@ fn unknown(
     };
 }
 
-/// Reports a target that selects none of the pods that the experiment's own sandbox has.
+/// Reports a selector that selects none of the pods that the experiment's own sandbox has.
 fn in_sandbox(
-    target: &Target,
+    by: &str,
+    span: Span,
     selector: &Selector,
     sandbox: &SandboxSpec,
     problems: &mut Problems,
@@ -106,10 +118,7 @@ fn in_sandbox(
             sandbox.pods.iter().flat_map(super::SandboxPod::names).collect();
         pods.truncate(10);
         problems
-            .add(
-                target.name.span,
-                format!("no pod of the sandbox is selected by {}", quote(&target.name.value)),
-            )
+            .add(span, format!("no pod of the sandbox is selected by {by}"))
             .expected(format!("the pods are {}", pods.join(", ")))
             .help("compare its labels, names and namespace with `spec.sandbox.pods`");
     }

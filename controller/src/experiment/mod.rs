@@ -11,6 +11,7 @@ mod decode;
 pub mod labels;
 mod load;
 mod method;
+mod pods;
 mod probes;
 mod repeat;
 mod safety;
@@ -25,6 +26,7 @@ mod window;
 
 pub use assertion::{Assertion, Limit, Measure};
 pub use load::{FileError, LoadErrors, Loaded, load, load_source};
+pub use pods::{PodsProbe, Whose};
 pub use safety::{BlastRadius, RequiredPlace, Safety};
 pub use stop::{StopCondition, StopRule};
 pub use tolerance::{Bound, Quantile, Recovery, Tolerance, ValueRule};
@@ -320,6 +322,8 @@ pub enum ProbeKind {
     Network(probe::Spec),
     /// A command in the first pod of a target.
     Exec(probe::Exec),
+    /// A look at pods themselves.
+    Pods(PodsProbe),
 }
 
 /// A comparison of a measure with a bound.

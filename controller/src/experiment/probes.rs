@@ -9,12 +9,14 @@ use faultline_proto::{
 use super::{
     PROBE_EVERY_DEFAULT, PROBE_TIMEOUT_DEFAULT, PROBES_MAX, Probe, ProbeKind,
     background::{self, Role},
+    pods,
     tolerance::{decode_recovery, decode_tolerance},
     verifies,
 };
 
-/// The kind that needs a place to be run in.
+/// The kinds that need a place to be run in, or to be told by.
 const EXEC: &str = "exec";
+const PODS: &str = "pods";
 
 /// Decodes a list of probes or loads. Those with mistakes are left out: the mistakes are told. `names` are
 /// those that are taken already.
@@ -58,6 +60,7 @@ fn decode_probe(
         .filter_map(|kind| fields.optional(kind, problems, |node, p| Spec::decode(kind, node, p)))
         .collect();
     let exec = fields.optional(EXEC, problems, Exec::decode);
+    let pods = fields.optional(PODS, problems, pods::decode);
     one_kind(&fields, role, problems);
     let from = match role {
         Role::Probe => decode_from(&mut fields, problems),
@@ -93,10 +96,12 @@ fn decode_probe(
             "a load is written in `spec.background`; how often a probe tries is `every`".into(),
         ),
         "every" => Some("how often is said with `rate`".into()),
+        "kubernetes" | "k8s" => Some("how pods are is seen by a `pods` probe".into()),
         "sql" | "redis" => Some("what a client prints is seen by an `exec` probe".into()),
         _ => belongs(key),
     });
-    let kind = networks.into_iter().next().map(ProbeKind::Network).or(exec.map(ProbeKind::Exec));
+    let network = networks.into_iter().next().map(ProbeKind::Network);
+    let kind = network.or(exec.map(ProbeKind::Exec)).or(pods.map(ProbeKind::Pods));
     let probe = match (&name, kind) {
         (Some(name), Some(kind)) if problems.len() == before => Some(Probe {
             name: name.value.clone(),
@@ -118,10 +123,14 @@ fn decode_probe(
 /// From the pods of which target it is made.
 fn decode_from(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Spanned<String>> {
     let from = fields.optional("from", problems, yaml::name);
-    if let (Some(span), Some(_)) = (fields.key_span("from"), fields.key_span(EXEC)) {
-        problems
-            .add(span, "where a command runs is said by its `target`")
-            .expected("expected `from` beside a kind that needs a network only");
+    for (kind, why) in [
+        (EXEC, "where a command runs is said by its `target`"),
+        (PODS, "who looks at pods is not one of them"),
+    ] {
+        if let (Some(span), Some(_)) = (fields.key_span("from"), fields.key_span(kind)) {
+            let expected = "expected `from` beside a kind that needs a network only";
+            problems.add(span, why).expected(expected);
+        }
     }
     from
 }
@@ -138,10 +147,10 @@ fn belongs(key: &str) -> Option<String> {
 
 /// Reports a probe that is none of the kinds, or several.
 fn one_kind(fields: &Fields<'_>, role: Role, problems: &mut Problems) {
-    let is_kind = |name: &str| name == EXEC || probe::KINDS.contains(&name);
+    let is_kind = |name: &str| [EXEC, PODS].contains(&name) || probe::KINDS.contains(&name);
     let written: Vec<(&str, Span)> = fields.keys().filter(|(name, _)| is_kind(name)).collect();
     let mut kinds = match role {
-        Role::Probe => [&probe::KINDS[..], &[EXEC]].concat(),
+        Role::Probe => [&probe::KINDS[..], &[EXEC, PODS]].concat(),
         Role::Load => background::LOAD_KINDS.to_vec(),
     };
     kinds.sort_unstable();

@@ -3,6 +3,7 @@
 //! A place is the sandbox or an inventory file. Whoever runs an experiment does not know which.
 
 pub mod inventory;
+mod state;
 
 use std::{collections::BTreeMap, net::IpAddr, path::Path, time::Duration};
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use self::inventory::{Inventory, InventoryError};
+pub use self::state::{NotTold, PodState};
 use crate::{
     report::counted,
     sandbox::{Sandbox, StepError},
@@ -202,6 +204,17 @@ impl Place {
                 seen.0 = version;
                 Ok(Some(now.pods))
             }
+        }
+    }
+
+    /// The pods, and how they are now.
+    ///
+    /// # Errors
+    /// When this place cannot tell how pods are, now or ever.
+    pub fn pod_states(&self) -> Result<Vec<PodState>, NotTold> {
+        match self {
+            Self::Sandbox(sandbox) => Ok(sandbox.pod_states()),
+            Self::Inventory(_) => Err(NotTold),
         }
     }
 

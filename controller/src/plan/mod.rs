@@ -22,7 +22,7 @@ pub use change::Change;
 pub use follow::Follower;
 pub use healthy::fewest_healthy;
 pub use rounds::Rounds;
-pub use select::{Selection, select};
+pub use select::{Selection, matches, select};
 
 use crate::{
     experiment::{Experiment, Inject, Leaf},

@@ -75,7 +75,8 @@ pub fn select(
     Ok(Selection { matched, chosen, follow: selector.follow })
 }
 
-pub(super) fn matches(selector: &Selector, pod: &Pod) -> bool {
+/// Whether a pod is one of those that a selector means, before its mode.
+pub fn matches(selector: &Selector, pod: &Pod) -> bool {
     let any_of = |list: &[String], text: &String| list.is_empty() || list.contains(text);
     selector.namespace.as_ref().is_none_or(|namespace| *namespace == pod.namespace)
         && selector.labels.iter().all(|(name, value)| pod.labels.get(name) == Some(value))

@@ -1,7 +1,8 @@
-//! One attempt of each kind of probe: those that need a network only are the crate `probe`'s, and a
-//! command is a matter of the place.
+//! One attempt of each kind of probe: those that need a network only are the crate `probe`'s; a command, and
+//! how pods are, is a matter of the place.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -12,8 +13,9 @@ use faultline_proto::{
     yaml::quote,
 };
 
+use super::PodsAttempt;
 use crate::{
-    experiment::ProbeKind,
+    experiment::{ProbeKind, Selector},
     place::{ExecError, Place, Pod},
 };
 
@@ -56,15 +58,19 @@ pub enum Target {
         /// What is run.
         exec: Exec,
     },
+    /// Pods, as the place tells them.
+    Pods(Box<PodsAttempt>),
 }
 
 impl Target {
-    /// Makes ready what a probe tries. `exec_pod` is the pod that an exec probe's command runs in.
+    /// Makes ready what a probe tries. `exec_pod` is the pod that an exec probe's command runs in, and
+    /// `targets` are those of the experiment.
     pub fn new(
         kind: &ProbeKind,
         place: &Arc<Place>,
         exec_pod: Option<CurrentPod>,
         dialer: &HostDialer,
+        targets: &BTreeMap<String, Selector>,
     ) -> Result<Self, String> {
         Ok(match kind {
             ProbeKind::Network(spec) => {
@@ -75,6 +81,7 @@ impl Target {
                 let pod = exec_pod.ok_or_else(|| format!("target `{target}` is nobody"))?;
                 Self::Exec { place: Arc::clone(place), pod, exec: exec.clone() }
             }
+            ProbeKind::Pods(pods) => Self::Pods(Box::new(PodsAttempt::new(pods, place, targets)?)),
         })
     }
 
@@ -83,6 +90,7 @@ impl Target {
         match self {
             Self::Network { attempt, dialer } => attempt.run(dialer).await,
             Self::Exec { place, pod, exec } => run(place, &pod.get(), exec, timeout).await,
+            Self::Pods(pods) => pods.look(),
         }
     }
 }

@@ -356,7 +356,7 @@ impl Run<'_> {
         plan: &Plan,
         pods: &[crate::place::Pod],
     ) -> Result<(), Ended> {
-        let dialer = HostDialer::default();
+        let (dialer, targets) = (HostDialer::default(), &self.experiment.targets);
         for probe in &self.experiment.probes {
             if let (Some(from), ProbeKind::Network(spec)) = (&probe.from, &probe.kind) {
                 let chosen = connect::observers(probe, plan, pods).cloned().collect::<Vec<_>>();
@@ -384,9 +384,9 @@ impl Run<'_> {
                     self.exec_pods.extend(known);
                     pod
                 }
-                ProbeKind::Network(_) => None,
+                ProbeKind::Network(_) | ProbeKind::Pods(_) => None,
             };
-            let target = probe::Target::new(&probe.kind, place, exec_pod, &dialer)
+            let target = probe::Target::new(&probe.kind, place, exec_pod, &dialer, targets)
                 .map_err(|why| Ended::Refused(vec![format!("probe `{}`: {why}", probe.name)]))?;
             self.take_probe(&probe.name, Running::start(probe.clone(), target, self.origin));
         }

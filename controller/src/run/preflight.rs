@@ -11,7 +11,7 @@ use faultline_proto::{id::RunId, pb, status::State, units, yaml::Span};
 use super::{observe::steady_window, one_line};
 use crate::{
     agents::{ANSWER_MAX, Agent, Fleet},
-    experiment::{Experiment, is_open},
+    experiment::{Experiment, ProbeKind, is_open},
     place::{Place, Pod},
     plan::{Plan, fewest_healthy},
     report::{RuleReport, counted, time},
@@ -62,6 +62,12 @@ pub(super) fn fences(experiment: &Experiment, place: &Place) -> Rules {
             Err(format!("this is {here}, and only {} will do", required.value.describe()))
         };
         rules.note(experiment, "requirePlace", Some(required.span), found);
+    }
+    for probe in &experiment.probes {
+        let ProbeKind::Pods(pods) = &probe.kind else { continue };
+        let found = place.pod_states().map(|_| "this place tells how pods are".to_owned());
+        let rule = format!("probe `{}`", probe.name);
+        rules.note(experiment, &rule, Some(pods.span), found.map_err(|why| why.to_string()));
     }
     let lasts = planned(experiment);
     if let Some(window) = safety.windows.first() {

@@ -108,6 +108,8 @@ impl Keeper<'_> {
         }
         let pid_file = pid_file(self.plan, self.pod, &id);
         let status = self.run_main(&id, pid_file.as_deref()).await?;
+        // Told before it is cleared up: from here on the pod does not do its work.
+        Event::ContainerEnded { uid: self.pod.uid.clone(), id, status }.emit();
         if let Some(file) = pid_file {
             // Not there if the process never started.
             drop(fs::remove_file(file));
@@ -118,7 +120,6 @@ impl Keeper<'_> {
         for left in cgroups::clear(&groups) {
             eprintln!("control group {} stays", left.display());
         }
-        Event::ContainerEnded { uid: self.pod.uid.clone(), id, status }.emit();
         Ok(())
     }
 

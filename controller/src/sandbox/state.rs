@@ -22,7 +22,7 @@ use super::{
     runtime_dir::INVENTORY,
 };
 use crate::place::{
-    AgentEndpoint, Pod, Process,
+    AgentEndpoint, Pod, PodState, Process,
     inventory::{Inventory, Tls},
 };
 
@@ -45,7 +45,7 @@ pub(super) struct Shared {
 #[derive(Debug)]
 struct State {
     nodes: Vec<NodeState>,
-    pods: BTreeMap<String, PodState>,
+    pods: BTreeMap<String, KnownPod>,
     problems: Vec<Problem>,
     /// The sandbox is up: from here on it is a fault's business what ends.
     up: bool,
@@ -61,17 +61,27 @@ struct NodeState {
 }
 
 #[derive(Debug)]
-struct PodState {
+struct KnownPod {
     pod: Pod,
     holder: Option<Process>,
     running_since: Option<Instant>,
+    /// How often its container was started.
+    starts: u32,
     /// Whether it is shown: one that takes the place of another is, once it has its network.
     shown: bool,
 }
 
-impl PodState {
+impl State {
+    /// The pods that there are, in the order of the nodes.
+    fn shown(&self) -> impl Iterator<Item = &KnownPod> {
+        let planned = self.nodes.iter().flat_map(|node| &node.plan.pods);
+        planned.filter_map(|pod| self.pods.get(&pod.uid)).filter(|known| known.shown)
+    }
+}
+
+impl KnownPod {
     fn new(pod: Pod, shown: bool) -> Self {
-        Self { pod, holder: None, running_since: None, shown }
+        Self { pod, holder: None, running_since: None, starts: 0, shown }
     }
 }
 
@@ -89,7 +99,7 @@ impl Shared {
         agents: Vec<AgentEndpoint>,
     ) -> Arc<Self> {
         let pods = nodes.iter().flat_map(|node| node.pods.iter().map(move |pod| (node, pod)));
-        let pods = pods.map(|(node, pod)| (pod.uid.clone(), PodState::new(node.pod(pod), true)));
+        let pods = pods.map(|(node, pod)| (pod.uid.clone(), KnownPod::new(node.pod(pod), true)));
         let nodes = nodes.iter().cloned();
         let state = State {
             nodes: nodes.map(|plan| NodeState { plan, maker: None, agent: None }).collect(),
@@ -160,6 +170,7 @@ impl Shared {
         self.with_pod(uid, |pod| {
             pod.pod.containers = vec![plan.container(id)];
             pod.running_since = Some(Instant::now());
+            pod.starts += 1;
         });
         self.publish();
     }
@@ -191,7 +202,7 @@ impl Shared {
         *pod = change(pod.clone());
         let pod = pod.clone();
         let shown = plan.pod(&pod);
-        state.pods.insert(pod.uid, PodState::new(shown, false));
+        state.pods.insert(pod.uid, KnownPod::new(shown, false));
         let plans: Vec<NodePlan> = state.nodes.iter().map(|node| node.plan.clone()).collect();
         drop(state);
         if let Err(error) = hosts::update(&self.directory, &plans) {
@@ -203,7 +214,7 @@ impl Shared {
         self.lock().nodes[node].plan.clone()
     }
 
-    fn with_pod(&self, uid: &str, change: impl FnOnce(&mut PodState)) {
+    fn with_pod(&self, uid: &str, change: impl FnOnce(&mut KnownPod)) {
         self.lock().pods.get_mut(uid).map(change);
     }
 
@@ -261,10 +272,17 @@ impl Shared {
 
     /// The pods as they are now, in the order of the nodes.
     pub(super) fn pods(&self) -> Vec<Pod> {
-        let state = self.lock();
-        let planned = state.nodes.iter().flat_map(|node| &node.plan.pods);
-        let known = planned.filter_map(|pod| state.pods.get(&pod.uid));
-        known.filter(|known| known.shown).map(|known| known.pod.clone()).collect()
+        self.lock().shown().map(|known| known.pod.clone()).collect()
+    }
+
+    /// The same, and how each is.
+    pub(super) fn pod_states(&self) -> Vec<PodState> {
+        let state = |known: &KnownPod| PodState {
+            pod: known.pod.clone(),
+            ready: known.running_since.is_some(),
+            restarts: known.starts.saturating_sub(1),
+        };
+        self.lock().shown().map(state).collect()
     }
 
     pub(super) fn agents(&self) -> &[AgentEndpoint] {

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     experiment::SandboxSpec,
-    place::{AgentEndpoint, Credentials, ExecError, ExecOutcome, Pod, Process},
+    place::{AgentEndpoint, Credentials, ExecError, ExecOutcome, Pod, PodState, Process},
 };
 
 /// A running sandbox. Ends with [`Sandbox::down`]; if it is dropped instead, everything is ended at
@@ -161,6 +161,11 @@ impl Sandbox {
     /// The pods, with the containers that run in them now.
     pub fn pods(&self) -> Vec<Pod> {
         self.shared.pods()
+    }
+
+    /// The pods, and how they are now.
+    pub fn pod_states(&self) -> Vec<PodState> {
+        self.shared.pod_states()
     }
 
     /// How the agents are reached, one of each node.

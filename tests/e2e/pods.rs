@@ -1,0 +1,124 @@
+//! What is told of pods that are killed: compared with an observer of the test's own, who connects to them
+//! all the time and knows nothing of what the sandbox says.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use faultline_tests::{
+    observer::{can_run, in_net_ns_of},
+    program::{Ended, Running, project_file},
+};
+use serde_json::Value;
+
+use super::{alone, inventory};
+
+const LIMIT: Duration = Duration::from_mins(1);
+/// Between two connections.
+const EVERY: Duration = Duration::from_millis(2);
+/// What a machine that does other things at the same time may add.
+const SLACK_MS: f64 = 150.0;
+
+/// Connects to a service again and again. Returns for how long it refused, each time.
+struct Connector {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<Duration>>,
+}
+
+impl Connector {
+    fn start(network_of: i32, address: SocketAddr) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let look = move || {
+            let (mut outages, mut since) = (Vec::new(), None::<Instant>);
+            // The sandbox may still be on its way up.
+            while TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err() {
+                thread::sleep(EVERY);
+            }
+            while !stopped.load(Ordering::Relaxed) {
+                let well = TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok();
+                match (well, since) {
+                    (true, Some(began)) => {
+                        outages.push(began.elapsed());
+                        since = None;
+                    }
+                    (false, None) => since = Some(Instant::now()),
+                    _ => {}
+                }
+                thread::sleep(EVERY);
+            }
+            outages
+        };
+        Self { stop, thread: thread::spawn(move || in_net_ns_of(network_of, look)) }
+    }
+
+    /// The outages that have ended, in milliseconds.
+    fn stop(self) -> Vec<f64> {
+        self.stop.store(true, Ordering::Relaxed);
+        let outages = self.thread.join().expect("it looked");
+        outages.iter().map(|outage| outage.as_secs_f64() * 1e3).collect()
+    }
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("a number, not {value}"))
+}
+
+fn json(ended: &Ended) -> Value {
+    let start = ended.text.find('{').unwrap_or_else(|| panic!("JSON, not {}", ended.text));
+    serde_json::from_str(&ended.text[start..]).expect("nothing but JSON")
+}
+
+#[test]
+fn a_killed_container_is_not_ready_for_as_long_as_it_refuses_connections() {
+    if !can_run("a killed container") {
+        return;
+    }
+    let alone = alone();
+    let file = project_file("examples/restart.yaml").display().to_string();
+    let run = Running::start(&["run", "--sandbox", &file, "--output", "json"]);
+    let (_, seen) = inventory(run.pid());
+    let mut pods = seen["pods"].as_array().expect("pods").iter();
+    let pod = pods.find(|pod| pod["name"] == "echo-3").expect("the pod");
+    let address = pod["addresses"][0].as_str().expect("an address");
+    let address = SocketAddr::new(address.parse().expect("an address"), 8080);
+    let connector = Connector::start(run.pid(), address);
+    let ended = run.end(LIMIT);
+    let outages = connector.stop();
+    assert_eq!(ended.code, Some(0), "{}", ended.text);
+    let report = json(&ended);
+    assert_eq!(report["injections"][0]["pod"], "echo-3", "the seed chooses it");
+    let [outage] = outages[..] else { panic!("one outage, not {outages:?}") };
+    let ready = &report["probes"][0];
+    let total = number(&ready["downtime"]["totalMs"]);
+    let uncertainty = number(&ready["downtime"]["uncertaintyMs"]);
+    println!("refused for {outage} ms; not ready for {total} ± {uncertainty} ms");
+    assert!((total - outage).abs() <= uncertainty + SLACK_MS, "{total} ± {uncertainty}, {outage}");
+    assert_eq!(ready["commonestFailure"], "ready 2 of 3, >= 3 is asked");
+    assert_eq!(report["probes"][1]["during"]["failures"], serde_json::json!({}));
+    alone.check_clean();
+}
+
+#[test]
+fn a_bound_on_restarts_that_is_broken_is_a_deviation() {
+    if !can_run("a bound on restarts") {
+        return;
+    }
+    let alone = alone();
+    let dir = tempfile::tempdir().expect("a directory");
+    let text = fs::read_to_string(project_file("examples/restart.yaml")).expect("the example");
+    let path = dir.path().join("none.yaml");
+    fs::write(&path, text.replace("restarts: \"<= 1\"", "restarts: \"== 0\"")).expect("written");
+    let path = path.display().to_string();
+    let Ended { code, text } = Running::start(&["run", "--sandbox", &path]).end(LIMIT);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("(restarts of default/echo-3: 1, == 0 is asked)"), "{text}");
+    alone.check_clean();
+}
