@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use faultline_proto::probe::Tls;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
         Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -55,11 +55,58 @@ impl Secure {
         connector.connect(self.name.clone(), stream).await.map_err(|error| {
             let tls = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
             match tls {
-                Some(tls) => Failure::new(FailureKind::Tls, tls.to_string()),
+                Some(tls) => Failure::new(FailureKind::Tls, sentence(tls)),
                 None => Failure::from(&error),
             }
         })
     }
+}
+
+/// Why no secure connection came about, and what to do about it.
+fn sentence(error: &rustls::Error) -> String {
+    let rustls::Error::InvalidCertificate(why) = error else { return error.to_string() };
+    match why {
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            let name = expected.to_str();
+            let names: Vec<String> = presented.iter().map(|name| plain(name)).collect();
+            let names = if names.is_empty() { "no name".into() } else { names.join(", ") };
+            format!(
+                "the certificate of the server is not valid for `{name}`, but for {names}: \
+                 say which name it has with `tls.serverName`"
+            )
+        }
+        CertificateError::UnknownIssuer => {
+            "the certificate of the server is signed by nobody who is believed: \
+             put the certificate of its authority into `tls.ca`"
+                .into()
+        }
+        CertificateError::BadSignature => {
+            "the certificate of the server is signed with another key than that of the authority of this \
+             name in `tls.ca`: put the right one there"
+                .into()
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "the certificate of the server has expired: renew it, or compare the clocks".into()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "the certificate of the server is not valid yet: compare the clocks".into()
+        }
+        CertificateError::Other(other) => match other.0.downcast_ref() {
+            Some(webpki::Error::CaUsedAsEndEntity) => {
+                "the server shows the certificate of an authority (CA:TRUE) as its own: make one for it \
+                 with CA:FALSE, and put it, or who signed it, into `tls.ca`"
+                    .into()
+            }
+            _ => format!("the certificate of the server is not believed ({other})"),
+        },
+        _ => error.to_string(),
+    }
+}
+
+/// A name as it was presented: `DnsName("api.shop")` is shown as `api.shop`.
+fn plain(presented: &str) -> String {
+    let inner = presented.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inner.unwrap_or(presented).trim_matches('"').to_owned()
 }
 
 fn roots(ca_pem: Option<&str>) -> Result<RootCertStore, String> {

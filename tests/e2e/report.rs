@@ -195,6 +195,42 @@ fn a_run_that_goes_on_is_not_called_dead() {
     alone.check_clean();
 }
 
+#[test]
+fn nothing_that_an_experiment_says_moves_the_cursor() {
+    if !can_run("a run of an experiment that means harm") {
+        return;
+    }
+    let alone = alone();
+    let dir = tempfile::tempdir().expect("a directory");
+    let (file, reports) = (experiment(&dir), dir.path().join("reports"));
+    let harmless = fs::read_to_string(&file).expect("a file");
+    let harm = r#""It \e[2Jcomes\r back.\n  HELD  \u202efake\n\x9b2J""#;
+    fs::write(&file, harmless.replace("It comes back.", harm)).expect("written");
+    let reports_path = reports.display().to_string();
+    let ended = Running::start(&["run", "--sandbox", &file, "--report-dir", &reports_path]);
+    let ended = ended.end(LIMIT);
+    assert_eq!(ended.code, Some(0), "{}", ended.text);
+    let run = recorded(&reports);
+    let live = fs::read_to_string(run.join("run.json")).expect("a report");
+    let journal = fs::read_to_string(run.join("journal.jsonl")).expect("a journal");
+    let shown = report(&[&run.display().to_string()]);
+    let json = report(&[&run.display().to_string(), "--output", "json"]);
+    assert_eq!(json.text.trim_end(), live.trim_end(), "what is kept is what is shown");
+    for (place, text) in
+        [("run", &ended.text), ("run.json", &live), ("report", &shown.text), ("journal", &journal)]
+    {
+        let bad = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+        assert!(!text.contains(bad), "{place}: {text:?}");
+        assert!(text.contains("It \u{fffd}[2Jcomes\u{fffd} back."), "{place}: {text:?}");
+        let faked = text.lines().filter(|line| line.starts_with("  HELD") && line.contains("fake"));
+        assert_eq!(faked.count(), 0, "{place}: {text}");
+    }
+    // What the first line of the journal says, beside the text of the experiment.
+    let begun = &events(&run)[0]["hypothesis"];
+    assert_eq!(Some(begun), serde_json::from_str::<Value>(&live).expect("JSON").get("hypothesis"));
+    alone.check_clean();
+}
+
 /// A file system that is as small as that, until it is dropped.
 struct Tiny(tempfile::TempDir);
 

@@ -9,7 +9,10 @@ use std::{
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{PlanReport, Report, text};
+use super::{PlanReport, Report, clean::indented, text};
+
+/// The width of the headings of lines.
+const HEADING_WIDTH: usize = 9;
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -99,7 +102,8 @@ impl Console {
 
     fn line(&self, style: Style, heading: &str, text: &str) {
         if self.output == Output::Text {
-            self.print(&format!("{style}{heading:>9}{style:#}  {text}\n"));
+            let text = indented(text, HEADING_WIDTH + 4);
+            self.print(&format!("{style}{heading:>HEADING_WIDTH$}{style:#}  {text}\n"));
         }
     }
 

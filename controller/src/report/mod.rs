@@ -5,6 +5,7 @@
 mod archive;
 mod assertion;
 mod bound;
+mod clean;
 mod console;
 mod environment;
 mod html;
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 pub use archive::RunFiles;
 pub use assertion::{AssertionReport, Outcome};
 pub use bound::BoundReport;
+pub use clean::{clean, clean_all, cleaned, may_be_unclean};
 pub use console::{Console, Output, counted, time};
 pub use environment::{AgentReport, Environment};
 pub use plan::{PlanReport, RuleReport};
@@ -94,7 +96,7 @@ pub struct Report {
 impl Report {
     /// Takes in what was found to be left after the run: of the sandbox, say.
     pub fn add_residue(&mut self, residue: Vec<String>) {
-        self.residue.extend(residue);
+        self.residue.extend(residue.into_iter().map(|text| clean(&text)));
         if !self.residue.is_empty() {
             self.verdict = Verdict::Residue;
             self.exit_code = self.verdict.exit_code();

@@ -175,8 +175,7 @@ fn verdict(out: &mut String, report: &Report) {
         line(out, &format!("  {hypothesis}"));
     }
     for reason in &report.reasons {
-        // Some have lines of their own: the end of a log, say.
-        line(out, &format!("    - {}", reason.trim_end().replace('\n', "\n      ")));
+        line(out, &format!("    - {reason}"));
     }
     if let Some(text) = report.stopped.as_ref().and_then(super::StopReport::text) {
         line(out, &format!("    - {text}"));
@@ -194,8 +193,10 @@ fn verdict(out: &mut String, report: &Report) {
     );
 }
 
+/// One line; what has lines of its own, the end of a log say, is further to the right.
 fn line(out: &mut String, text: &str) {
-    out.push_str(text);
+    let spaces = text.len() - text.trim_start_matches(' ').len();
+    out.push_str(&text.trim_end().replace('\n', &format!("\n{:1$}", "", spaces + 2)));
     out.push('\n');
 }
 

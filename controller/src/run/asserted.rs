@@ -189,6 +189,9 @@ fn of_probe(
         }
         Measure::TimeToDetect => match detected(fold, times) {
             Some(after) => Found::Time(after, probe.every),
+            None if fold.has_failed() => {
+                Found::Nothing("it failed already right before the injection".into())
+            }
             None => Found::Nothing("nothing failed".into()),
         },
         Measure::TimeToRecover => recovered(probe, fold, times, Duration::ZERO),
@@ -210,7 +213,7 @@ fn recovered(probe: &Probe, fold: &Fold, times: &Times, and: Duration) -> Found 
     let from = times.recover_from.unwrap_or_default();
     match fold.recovered() {
         // What never failed had nothing to recover from.
-        Some(_) if fold.detected().is_none() => Found::Time(Duration::ZERO, Duration::ZERO),
+        Some(_) if !fold.has_failed() => Found::Time(Duration::ZERO, Duration::ZERO),
         Some(at) => Found::Time(at.saturating_sub(from) + and, probe.every),
         None => Found::Nothing("it did not recover while it was waited for".into()),
     }
@@ -222,12 +225,16 @@ fn first_detected(assertion: &Assertion, facts: &Facts<'_>) -> Answer {
         .probes
         .iter()
         .filter_map(|(probe, fold)| Some((detected(fold, facts.times)?, *probe)));
-    match first.min_by_key(|(after, _)| *after) {
-        Some((after, probe)) => {
-            answer(assertion, Found::Time(after, probe.every), Some(&probe.name))
-        }
-        None => answer(assertion, Found::Nothing("nothing failed".into()), None),
+    if let Some((after, probe)) = first.min_by_key(|(after, _)| *after) {
+        return answer(assertion, Found::Time(after, probe.every), Some(&probe.name));
     }
+    let has_failed = facts.probes.iter().any(|(_, fold)| fold.has_failed());
+    let why = if has_failed {
+        "what failed had failed already right before the injection"
+    } else {
+        "nothing failed"
+    };
+    answer(assertion, Found::Nothing(why.into()), None)
 }
 
 fn of_run(measure: Measure, facts: &Facts<'_>) -> Found {

@@ -160,7 +160,7 @@ pub fn report(probe: &Probe, fold: &Fold, times: &Times, complete: bool) -> Prob
     let injected = times.injected.unwrap_or_default();
     let detected = fold.detected().map(|detected| detected.saturating_sub(injected));
     // What never failed had nothing to recover from.
-    let recovered = recovered(fold, times).filter(|_| detected.is_some());
+    let recovered = recovered(fold, times).filter(|_| fold.has_failed());
     let stable_for = probe.recovery.as_ref().map_or(Duration::ZERO, |r| r.stable_for);
     ProbeReport {
         name: probe.name.clone(),

@@ -63,6 +63,7 @@ use crate::{
     probe::{self, CurrentPod, Running, Times},
     report::{
         Console, Environment, InjectionReport, Report, RuleReport, SCHEMA_VERSION, Verdict,
+        cleaned,
         journal::{Event, Phase},
         millis,
     },
@@ -191,7 +192,7 @@ pub async fn run_recorded(
     }
     run.phase(Phase::Judge, None);
     let Judged { verdict, reasons, probes, downtime, assertions } = run.judge(ended);
-    let report = Report {
+    let report = cleaned(Report {
         duration_ms: millis(origin.elapsed()),
         verdict,
         reasons,
@@ -206,7 +207,7 @@ pub async fn run_recorded(
         agents: run.agent_reports(),
         exit_code: verdict.exit_code(),
         ..nothing_done(experiment, place.describe(), recorder)
-    };
+    });
     drop(std::mem::take(&mut run.probes));
     std::mem::take(&mut run.taps).finish().await;
     recorder.tell(Event::Verdict(Box::new(report.clone())));
@@ -223,6 +224,7 @@ pub fn refused(
     recorder.begin(experiment, place);
     let mut report = nothing_done(experiment, place.into(), recorder);
     report.reasons.push(reason);
+    let report = cleaned(report);
     recorder.tell(Event::Verdict(Box::new(report.clone())));
     report
 }

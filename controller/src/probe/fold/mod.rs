@@ -44,7 +44,9 @@ pub struct Fold {
     unlisted: Downtime,
     unobserved: Duration,
     values: Values,
-    detected: Since<Option<Duration>>,
+    failed: Since<Option<Duration>>,
+    /// Whether the last attempt that was over before the first injection failed.
+    was_failing: bool,
     recovering: Since<Recovering>,
 }
 
@@ -154,7 +156,8 @@ impl Fold {
             unlisted: Downtime::default(),
             unobserved: Duration::ZERO,
             values: Values::default(),
-            detected: Since::default(),
+            failed: Since::default(),
+            was_failing: false,
             recovering: Since::default(),
         }
     }
@@ -223,11 +226,14 @@ impl Fold {
     }
 
     fn detect(&mut self, sample: &Sample, injected: Option<Duration>) {
-        if self.detected.from != injected {
-            self.detected = Since { from: injected, state: None };
+        if self.failed.from != injected {
+            self.failed = Since { from: injected, state: None };
+        }
+        if injected.is_none_or(|injected| sample.began + sample.took <= injected) {
+            self.was_failing = !sample.is_good();
         }
         if !sample.is_good() && injected.is_some_and(|injected| sample.began >= injected) {
-            self.detected.state.get_or_insert(sample.began);
+            self.failed.state.get_or_insert(sample.began);
         }
     }
 
@@ -326,9 +332,15 @@ impl Fold {
         self.unlisted
     }
 
-    /// When the first attempt that failed began, from the first injection on.
+    /// When the first attempt that failed began, from the first injection on. `None` where the probe
+    /// failed already right before it: there was nothing to detect.
     pub fn detected(&self) -> Option<Duration> {
-        self.detected.state
+        self.failed.state.filter(|_| !self.was_failing)
+    }
+
+    /// Whether an attempt failed from the first injection on.
+    pub fn has_failed(&self) -> bool {
+        self.failed.state.is_some()
     }
 
     /// When it was well again for good: the beginning of the first attempt from which on every attempt

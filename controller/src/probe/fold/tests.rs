@@ -145,3 +145,25 @@ fn what_is_kept_does_not_grow() {
     let downtime = fold.downtime(ms(1_000_000));
     assert_eq!((downtime.outages, downtime.total), (20_000, ms(200_000)), "and sums are exact");
 }
+
+#[test]
+fn what_failed_already_has_nothing_to_detect() {
+    let times = Times { injected: Some(ms(45)), ..Times::default() };
+    let of = |outcomes: &str| {
+        let fold = fold(outcomes, 0, &times);
+        (fold.detected(), fold.has_failed())
+    };
+    assert_eq!(of("......x.."), (Some(ms(60)), true));
+    assert_eq!(of(".xx...x.."), (Some(ms(60)), true), "it was well again");
+    assert_eq!(of("....xxx.."), (None, true), "it failed right before");
+    assert_eq!(of("........."), (None, false));
+    // What began before and was broken off by the fault was not failing before it.
+    let mut fold = fold("....", 0, &times);
+    let failure = Some(Failure::new(FailureKind::Timeout, "timeout"));
+    fold.push(
+        &Sample { began: ms(40), took: ms(20), failure: failure.clone(), value: None },
+        &times,
+    );
+    fold.push(&Sample { began: ms(50), took: ms(20), failure, value: None }, &times);
+    assert_eq!(fold.detected(), Some(ms(50)));
+}

@@ -14,6 +14,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::{Begun, Event, JOURNAL_VERSION, Line};
+use crate::report::{clean, clean_all, may_be_unclean};
 
 /// The longest line that is taken for one of ours.
 const LINE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -196,27 +197,13 @@ fn check_first(path: &Path, bytes: &[u8]) -> Result<(), ReadError> {
 
 fn parse(bytes: &[u8]) -> Result<Line, String> {
     let said = |error: serde_json::Error| clean(&error.to_string());
-    // JSON has control characters in this form only. They would be shown on somebody's terminal.
-    if !bytes.windows(4).any(|four| four == b"\\u00") {
+    // It would be shown on somebody's terminal, and not everybody who writes journals is us.
+    if !may_be_unclean(bytes) {
         return serde_json::from_slice(bytes).map_err(said);
     }
     let mut value: Value = serde_json::from_slice(bytes).map_err(said)?;
     clean_all(&mut value);
     Line::deserialize(value).map_err(said)
-}
-
-fn clean_all(value: &mut Value) {
-    match value {
-        Value::String(text) => *text = clean(text),
-        Value::Array(items) => items.iter_mut().for_each(clean_all),
-        Value::Object(fields) => fields.values_mut().for_each(clean_all),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
-}
-
-fn clean(text: &str) -> String {
-    let is_shown = |c: char| !c.is_control() || c == '\n' || c == '\t';
-    text.chars().map(|c| if is_shown(c) { c } else { '\u{fffd}' }).collect()
 }
 
 #[cfg(test)]

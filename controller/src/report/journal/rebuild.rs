@@ -1,7 +1,7 @@
 //! What a run came to, from its journal alone.
 
 use super::{Event, Journal, Line, unfinished};
-use crate::report::Report;
+use crate::report::{Report, cleaned};
 
 /// A run, as its journal tells it.
 #[derive(Debug, Clone)]
@@ -53,7 +53,7 @@ pub fn rebuild(journal: Journal) -> Rebuilt {
             );
             report
         }
-        (None, _) => unfinished::report(&journal),
+        (None, _) => cleaned(unfinished::report(&journal)),
     };
     let is_live = journal.is_live;
     let is_told = |line: &Line| !matches!(line.event, Event::Sample(_) | Event::Alive);

@@ -16,7 +16,11 @@ use std::{
 use nix::errno::Errno;
 
 use super::{Recorder, disk::Disk};
-use crate::report::journal::{ALIVE_EVERY, Event, Line};
+use crate::report::{
+    clean_all,
+    journal::{ALIVE_EVERY, Event, Line},
+    may_be_unclean,
+};
 
 /// What is written at once.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
@@ -165,7 +169,17 @@ impl Lines {
         if self.has_ended {
             return;
         }
-        match serde_json::to_writer(&mut self.buffer, line) {
+        let put = serde_json::to_writer(&mut self.buffer, line).and_then(|()| {
+            let written = self.buffer.split_at(before).1;
+            if !may_be_unclean(written) {
+                return Ok(());
+            }
+            let mut value = serde_json::from_slice(written)?;
+            clean_all(&mut value);
+            self.buffer.truncate(before);
+            serde_json::to_writer(&mut self.buffer, &value)
+        });
+        match put {
             Ok(()) => self.buffer.push(b'\n'),
             Err(error) => {
                 self.buffer.truncate(before);
