@@ -111,7 +111,7 @@ fn several_experiments_give_one_list_and_the_worst_exit_code() {
     for report in [holds, deviates] {
         let name = report["experiment"].as_str().expect("a name");
         let run = report["runId"].as_str().expect("an id");
-        let written = std::fs::read_to_string(format!("{reports}/{name}-{run}.json"));
+        let written = std::fs::read_to_string(format!("{reports}/{name}-{run}/run.json"));
         assert_eq!(json(&written.expect("a file for each")), *report);
     }
     alone.check_clean();
@@ -151,7 +151,7 @@ fn a_report_that_has_nowhere_to_go_is_said_before_anything_is_done() {
     let example = project_file("examples/quickstart.yaml").display().to_string();
     let (code, out, err) = said(&["run", "--sandbox", &example, "--report-dir", "/dev/null/x"]);
     assert_eq!((code, out.as_str()), (Some(2), ""), "{err}");
-    assert!(err.contains("cannot make /dev/null/x"), "{err}");
+    assert!(err.contains("cannot write into /dev/null/x"), "{err}");
 }
 
 #[test]
