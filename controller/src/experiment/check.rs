@@ -75,6 +75,22 @@ fn used<'a>(parts: &Parts<'a>) -> Vec<&'a Spanned<String>> {
     by_faults.chain(by_probes).collect()
 }
 
+/// Reports mentions of probes that there are not, where some of those that there are have mistakes.
+pub(super) fn probe_names<'a>(
+    mentions: impl Iterator<Item = &'a Spanned<String>>,
+    known: &[&str],
+    problems: &mut Problems,
+) {
+    let names: BTreeSet<&str> = known.iter().copied().collect();
+    for mention in mentions.filter(|mention| !names.contains(mention.value.as_str())) {
+        let text = format!("unknown probe {}", quote(&mention.value));
+        let shown: Vec<&str> = names.iter().copied().collect();
+        let problem = problems.add(mention.span, text);
+        problem.expected(format!("expected one of: {}", shown.join(", ")));
+        problem.suggest(&mention.value, names.iter().copied());
+    }
+}
+
 fn unknown(
     name: &Spanned<String>,
     nearest: Option<&str>,

@@ -7,7 +7,7 @@ use std::{
 
 use faultline_proto::{
     limits::{LEASE_DEFAULT, LEASE_MAX, LEASE_MIN},
-    yaml::{self, Fields, Node, Problems, Spanned},
+    yaml::{self, Fields, Node, Problems, Spanned, Value},
 };
 
 use super::{
@@ -154,6 +154,14 @@ fn decode_spec(node: &Node, problems: &mut Problems) -> Option<Experiment> {
     if let (Some(assertions), Some(probes), true) = (&assertions, &probes, probes_are_right) {
         assertion::check_probes(assertions, probes, problems);
     }
+    if !probes_are_right && all_named(&mut fields, &names) {
+        // Of probes with mistakes it is known what they are called.
+        let brought = probes.iter().flatten().map(|probe| probe.name.as_str());
+        let known: Vec<&str> = names.iter().map(|n| n.value.as_str()).chain(brought).collect();
+        let by_stops = stop_conditions.iter().flatten().map(|condition| &condition.probe);
+        let by_assertions = assertions.iter().flatten().filter_map(|a| a.probe.as_ref());
+        check::probe_names(by_stops.chain(by_assertions), &known, problems);
+    }
     // `targets` is a field like the others even where it is not written.
     fields.node("targets");
     fields.node("probes");
@@ -189,6 +197,19 @@ fn decode_spec(node: &Node, problems: &mut Problems) -> Option<Experiment> {
         assertions: assertions.unwrap_or_default(),
         sandbox,
     })
+}
+
+/// Whether the name of every probe and load could be read.
+fn all_named(fields: &mut Fields<'_>, names: &[Spanned<String>]) -> bool {
+    let mut written = 0;
+    for list in ["probes", "background"] {
+        match fields.node(list).map(|node| &node.value) {
+            None => {}
+            Some(Value::Sequence(items)) => written += items.len(),
+            Some(_) => return false,
+        }
+    }
+    written == names.len()
 }
 
 /// A seed for an experiment that names none. It need not be unpredictable, only new each time; and
