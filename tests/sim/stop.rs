@@ -227,13 +227,14 @@ async fn a_node_that_does_not_revert_is_told_as_residue_and_holds_up_nobody() {
     assert!(well.lasted_ms.is_some_and(|ms| ms < 5_000.0), "{well:?}");
 }
 
-/// Answers every query like a Prometheus server, with more errors once something has been cut.
-async fn prometheus(calls: Arc<Calls>, told: oneshot::Sender<SocketAddr>) {
+/// Answers every query like a Prometheus server, with `after` once something has been cut.
+async fn prometheus(after: &str, calls: Arc<Calls>, told: oneshot::Sender<SocketAddr>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     told.send(listener.local_addr().expect("an address")).expect("somebody waits");
     loop {
         let (mut stream, _) = listener.accept().await.expect("a connection");
-        let value = if FakeAgent::count(&calls.commits) > 0 { "0.5" } else { "0.01" };
+        let before = if after == NAN { NAN } else { "0.01" };
+        let value = if FakeAgent::count(&calls.commits) > 0 { after } else { before };
         let mut request = [0; 4096];
         drop(stream.read(&mut request).await);
         let body = format!(
@@ -245,12 +246,15 @@ async fn prometheus(calls: Arc<Calls>, told: oneshot::Sender<SocketAddr>) {
     }
 }
 
-#[tokio::test]
-async fn what_prometheus_answers_ends_a_run() {
+/// What Prometheus answers when there is nothing to divide by.
+const NAN: &str = "NaN";
+
+/// Runs `method`, with a condition on a query that is answered so once something has been cut.
+async fn run_query(after: &'static str, condition: &str, method: &str) -> Report {
     let authority = Authority::new().expect("an authority");
     let agent = FakeAgent::start(&authority, "node1", Flaw::None).await.expect("an agent");
     let (told, address) = oneshot::channel();
-    let serving = tokio::spawn(prometheus(Arc::clone(&agent.calls), told));
+    let serving = tokio::spawn(prometheus(after, Arc::clone(&agent.calls), told));
     let address = address.await.expect("an address");
     let credentials = authority.controller().expect("a certificate");
     let pods = vec![pod("api-1", "node1", 1)];
@@ -258,14 +262,36 @@ async fn what_prometheus_answers_ends_a_run() {
     let experiment = experiment(&format!(
         "targets: {{ all: {{ labels: {{ app: api }} }} }}
   stopConditions:
-    - {{ prometheus: {{ server: \"http://{address}\", query: \"errors\" }}, value: \"> 0.25\", for: 1s }}
+    - {{ prometheus: {{ server: \"http://{address}\", query: \"errors\" }}, {condition} }}
   method:
-    {LONG}"
+    {method}"
     ));
     let report = run(&experiment, &place, &Console::new(Output::Json), &Interrupt::default()).await;
     serving.abort();
+    report
+}
+
+#[tokio::test]
+async fn what_prometheus_answers_ends_a_run() {
+    let report = run_query("0.5", "value: \"> 0.25\", for: 1s", LONG).await;
     assert_eq!((report.verdict, report.exit_code), (Verdict::Deviated, 1), "{report:#?}");
     let reason = &report.reasons[0];
     assert!(reason.contains("the value of probe `stop-condition-1` is 0.5"), "{reason}");
     assert!(reason.ends_with("(test.yaml:7)"), "{reason}");
+}
+
+#[tokio::test]
+async fn what_is_not_a_number_is_none_and_a_condition_that_saw_none_proves_nothing() {
+    let short = "- partition: { between: [all, everything] }
+      for: 500ms";
+    let report = run_query(NAN, "value: \"> 0.25\"", short).await;
+    assert_eq!((report.verdict, report.exit_code), (Verdict::Deviated, 1), "{report:#?}");
+    let said = "inconclusive: a stop condition never saw a number of probe `stop-condition-1` (test.yaml:7)";
+    assert_eq!(report.reasons, [said]);
+    assert!(report.stopped.is_none());
+
+    let method = format!("- wait: 2s\n    {LONG}");
+    let report = run_query(NAN, "value: \"> 0.25\", unobserved: 1s", &method).await;
+    assert_eq!(report.exit_code, 3, "nobody is to be hit unseen: {report:#?}");
+    assert!(report.reasons[0].contains("gave no number for"), "{:?}", report.reasons);
 }

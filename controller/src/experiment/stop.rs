@@ -30,6 +30,8 @@ pub struct StopCondition {
     pub rule: StopRule,
     /// Where it is written.
     pub span: Span,
+    /// Where the time that it looks back is written.
+    pub over_span: Span,
 }
 
 /// What of a probe is too bad.
@@ -133,6 +135,8 @@ fn decode_one(
     let over = fields.optional("over", problems, yaml::duration(OVER_MIN..=OVER_MAX));
     let lasting = fields.optional("for", problems, yaml::duration(Duration::ZERO..=OVER_MAX));
     check_fields(&fields, problems);
+    let [over_at, blind_at] =
+        ["over", "unobserved"].map(|name| fields.key_span(name).unwrap_or(span));
     fields.finish(problems);
     if problems.len() > before {
         return None;
@@ -164,7 +168,11 @@ fn decode_one(
         is_load: false,
         verifies: None,
     }));
-    let condition = |rule| StopCondition { probe: probe.clone(), rule, span };
+    let condition = |rule: StopRule| {
+        let is_blind = matches!(rule, StopRule::Unobserved { .. });
+        let over_span = if is_blind { blind_at } else { over_at };
+        StopCondition { probe: probe.clone(), rule, span, over_span }
+    };
     Some(rule.into_iter().chain(blind).map(condition).collect())
 }
 
@@ -265,8 +273,10 @@ pub(super) fn check_probes(
     problems: &mut Problems,
 ) {
     let names: Vec<&str> = probes.iter().map(|probe| probe.name.as_str()).collect();
-    for StopCondition { probe, rule, .. } in conditions {
+    for condition in conditions {
+        let StopCondition { probe, rule, .. } = condition;
         if let Some(found) = probes.iter().find(|found| found.name == probe.value) {
+            check_over(condition, found, problems);
             let of_value = matches!(
                 rule,
                 StopRule::Value { .. } | StopRule::Unobserved { of_value: true, .. }
@@ -289,6 +299,30 @@ pub(super) fn check_probes(
             problem.expected(format!("expected one of: {}", names.join(", ")));
             problem.suggest(&probe.value, names.iter().copied());
         }
+    }
+}
+
+/// Reports a time in which the probe makes no attempt, or hardly one.
+fn check_over(condition: &StopCondition, probe: &Probe, problems: &mut Problems) {
+    let (field, written, least, why) = match condition.rule {
+        StopRule::Success { over, .. } | StopRule::Latency { over, .. } => {
+            ("over", over, probe.every, "there is an attempt in it")
+        }
+        // What is a little later than the one before is no reason to end a run.
+        StopRule::Unobserved { limit, .. } => {
+            ("unobserved", limit, probe.every * 2, "an attempt may be a little late")
+        }
+        StopRule::Value { .. } => return,
+    };
+    if written < least {
+        let (name, every) = (&probe.name, units::duration(probe.every));
+        let written = units::duration(written);
+        let text =
+            format!("`{field}` is {written}, and probe `{name}` makes an attempt every {every}");
+        let least = units::duration(least);
+        problems
+            .add(condition.over_span, text)
+            .expected(format!("expected at least {least}: {why}"));
     }
 }
 

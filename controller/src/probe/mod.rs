@@ -28,7 +28,7 @@ pub use samples::Samples;
 pub use schedule::Running;
 pub use series::{Bucket, Series};
 pub use times::{Times, Window};
-pub use value::{Values, check};
+pub use value::{Values, check, number};
 
 /// Attempts of one probe that may be under way at once.
 const CONCURRENT_MAX: usize = 256;

@@ -60,7 +60,8 @@ fn order(value: &str, other: &str) -> Option<Ordering> {
     }
 }
 
-fn number(text: &str) -> Option<f64> {
+/// The number that a text is; what is not finite is none.
+pub fn number(text: &str) -> Option<f64> {
     text.parse::<f64>().ok().filter(|number| number.is_finite())
 }
 

@@ -103,7 +103,6 @@ impl Run<'_> {
         // Until that is proven to be reverted, whoever ends this program at once leaves something.
         self.interrupt.holds(true);
         let outcome = self.commit_and_hold(index, faults, &tracked, &mut renewer).await;
-        self.say_stopped(&outcome);
         if let Err(ended) = &outcome {
             self.record_end(ended);
         }

@@ -176,7 +176,8 @@ pub async fn run_recorded(
     };
     let limit = run.start_limit();
     let mut ended = run.phases(place).await.err();
-    drop((limit, run.watch.take()));
+    drop(limit);
+    run.end_watch(ended.is_none());
     console.quiet();
     if let Some(ended) = &ended {
         run.record_end(ended);

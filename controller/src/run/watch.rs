@@ -1,7 +1,10 @@
 //! The watch over a run's stop conditions, from right before the first injection until the run ends. It
 //! is a task of its own: whatever the run waits for, it looks.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use faultline_probe::{FailureKind, Sample};
 use faultline_proto::units;
@@ -15,11 +18,11 @@ use super::{
     Ended, Run,
     ended::is_reverted,
     ends::Ends,
-    tracked::{Shared, lock},
+    tracked::{self, Shared},
 };
 use crate::{
     experiment::Experiment,
-    probe::{Running, Samples},
+    probe::{Running, Samples, number},
     report::{StopReport, millis},
     stop::{Guard, Seen},
 };
@@ -32,17 +35,24 @@ pub(super) struct Watched {
     guard: Guard,
     samples: Samples,
     seen: UnboundedReceiver<Sample>,
+    /// What the probe is called, also of which pod.
+    name: String,
     /// Where it is written.
     place: String,
 }
 
+/// The conditions under watch.
+type Conditions = Arc<Mutex<Vec<Watched>>>;
+
 /// The task. It ends with this.
-#[derive(Debug)]
-pub(super) struct Watch(JoinHandle<()>);
+pub(super) struct Watch {
+    task: JoinHandle<()>,
+    watched: Conditions,
+}
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
@@ -60,6 +70,7 @@ pub(super) fn conditions_on(
         guard: Guard::new(condition.clone(), running.probe.every, origin.elapsed()),
         samples: running.samples.clone(),
         seen: running.samples.tap(),
+        name: running.probe.name.clone(),
         place: experiment.place_of(condition.span),
     });
     watched.collect()
@@ -75,7 +86,7 @@ impl Run<'_> {
             let mut watched = std::mem::take(&mut self.watched);
             let mut broken = Vec::new();
             for one in &mut watched {
-                let why = one.look(self.origin);
+                let why = one.look(self.origin, Guard::broken_now);
                 broken.extend(why.map(|why| {
                     format!("stop condition, before anything is injected: {why} ({})", one.place)
                 }));
@@ -83,10 +94,30 @@ impl Run<'_> {
             if !broken.is_empty() {
                 return Err(Ended::Refused(broken));
             }
-            let watch = tokio::spawn(watch(watched, self.origin, self.ends.clone()));
-            self.watch = Some(Watch(watch));
+            let watched = Arc::new(Mutex::new(watched));
+            let task = watch(Arc::clone(&watched), self.origin, self.ends.clone());
+            self.watch = Some(Watch { task: tokio::spawn(task), watched });
         }
         Ok(())
+    }
+
+    /// Ends the watch. A condition on a number that never saw one could not have ended the run: that is
+    /// said of a run that came to its end (`is_complete`).
+    pub(super) fn end_watch(&mut self, is_complete: bool) {
+        let Some(watch) = self.watch.take() else { return };
+        let mut blind = Vec::new();
+        for one in lock(&watch.watched).iter_mut().filter(|_| is_complete) {
+            one.take_in();
+            if one.guard.never_saw_number() {
+                let (name, place) = (&one.name, &one.place);
+                blind.push(format!(
+                    "inconclusive: a stop condition never saw a number of probe `{name}` ({place})"
+                ));
+            }
+        }
+        for text in blind {
+            self.deviate("stop", text);
+        }
     }
 
     /// Ends the run when it has taken as long as it may.
@@ -94,28 +125,20 @@ impl Run<'_> {
         let max = self.experiment.safety.max_duration.as_ref()?;
         let (limit, place) = (max.value, self.experiment.place_of(max.span));
         let ends = self.ends.clone();
-        Some(Watch(tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             time::sleep(limit).await;
             let limit = units::duration(limit);
             ends.raise(format!(
                 "maxDuration: the run has taken {limit}, and no more is allowed ({place})"
             ));
-        })))
-    }
-
-    /// Says why a step is ended, if a condition did that.
-    pub(super) fn say_stopped(&self, outcome: &Result<(), Ended>) {
-        if let Err(Ended::Stopped(why)) = outcome {
-            for why in why {
-                self.console.warn("stop", why);
-            }
-        }
+        });
+        Some(Watch { task, watched: Conditions::default() })
     }
 
     /// Notes when the faults that were in effect as a condition was broken had gone.
     pub(super) fn note_stopped(&mut self, tracked: &Shared) {
         let Some(raised) = self.ends.raised() else { return };
-        let items = lock(tracked);
+        let items = tracked::lock(tracked);
         let mut reverted = Some(Duration::ZERO);
         for item in items.values().filter(|item| item.ordered.is_some()) {
             // What ended before the condition was broken takes no time.
@@ -138,13 +161,17 @@ impl Run<'_> {
     }
 }
 
-async fn watch(mut watched: Vec<Watched>, origin: Instant, ends: Ends) {
+fn lock(watched: &Conditions) -> MutexGuard<'_, Vec<Watched>> {
+    watched.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn watch(watched: Conditions, origin: Instant, ends: Ends) {
     let mut ticks = time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        for one in &mut watched {
-            if let Some(why) = one.look(origin) {
+        for one in lock(&watched).iter_mut() {
+            if let Some(why) = one.look(origin, Guard::broken) {
                 ends.raise(format!("stop condition: {why} ({})", one.place));
                 return;
             }
@@ -153,9 +180,19 @@ async fn watch(mut watched: Vec<Watched>, origin: Instant, ends: Ends) {
 }
 
 impl Watched {
-    fn look(&mut self, origin: Instant) -> Option<String> {
+    /// Takes in what is new, and says why the run is to end, as the guard does.
+    fn look(
+        &mut self,
+        origin: Instant,
+        broken: fn(&mut Guard, Duration, Duration) -> Option<String>,
+    ) -> Option<String> {
         // In this order: what began before that time has been handed over when it is read.
         let settled = self.samples.settled_until();
+        self.take_in();
+        broken(&mut self.guard, origin.elapsed(), settled)
+    }
+
+    fn take_in(&mut self) {
         while let Ok(sample) = self.seen.try_recv() {
             let is_good = sample.is_good();
             let ours = [FailureKind::Dropped, FailureKind::Other];
@@ -165,9 +202,8 @@ impl Watched {
                 took: sample.took,
                 is_good,
                 is_observation: !is_our_own,
-                value: sample.value.and_then(|value| value.trim().parse().ok()),
+                value: sample.value.and_then(|value| number(value.trim())),
             });
         }
-        self.guard.broken(origin.elapsed(), settled)
     }
 }

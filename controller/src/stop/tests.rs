@@ -8,7 +8,8 @@ const MS: Duration = Duration::from_millis(1);
 
 fn guard(rule: StopRule) -> Guard {
     let probe = Spanned { value: "p".into(), span: Span::default() };
-    let condition = StopCondition { probe, rule, span: Span::default() };
+    let condition =
+        StopCondition { probe, rule, span: Span::default(), over_span: Span::default() };
     Guard::new(condition, 10 * MS, Duration::ZERO)
 }
 
@@ -107,4 +108,77 @@ fn a_probe_that_sees_nothing_ends_a_run() {
         blind.take(Seen { is_observation: false, ..seen(began, 1, false, None) });
     }
     assert!(blind.broken(60 * MS, 60 * MS).is_some(), "our own side failed");
+}
+
+/// Shows attempts that take 8 of the 10 ms between two of them. The guard looks every 2 ms.
+fn watch_slow(mut guard: Guard, attempts: &str) -> Option<(u32, String)> {
+    let attempts: Vec<(u32, char)> = (0..).step_by(10).zip(attempts.chars()).collect();
+    for (began, attempt) in attempts {
+        for after in [0, 2, 4, 6, 8] {
+            if after == 8 {
+                guard.take(seen(began, 8, attempt != 'x', None));
+            }
+            let now = began + after;
+            let settled = if after == 8 { now } else { began };
+            if let Some(why) = guard.broken(now * MS, settled * MS) {
+                return Some((now, why));
+            }
+        }
+    }
+    None
+}
+
+#[test]
+fn a_window_of_one_attempt_sees_it_however_long_that_took() {
+    for over in [10 * MS, 2 * MS] {
+        let (at, why) = watch_slow(guard(success(50, over)), "..xx").expect("it is broken");
+        assert_eq!((at, why.contains("0 of 1 times")), (28, true), "{over:?}: {why}");
+    }
+    assert_eq!(watch_slow(guard(success(50, 10 * MS)), "........"), None);
+    let quantile = Quantile { name: "max", per_mille: 1000 };
+    let comparison = Comparison::AtLeast;
+    let rule = StopRule::Latency { quantile, comparison, bound: 8 * MS, over: 2 * MS };
+    assert_eq!(watch_slow(guard(rule), "..").map(|(at, _)| at), Some(8));
+}
+
+#[test]
+fn a_look_that_comes_late_sees_what_was_broken_in_between_unless_only_now_counts() {
+    let show = |guard: &mut Guard| {
+        for (began, attempt) in (0..).step_by(10).zip("....xxxx......".chars()) {
+            guard.take(seen(began, 1, attempt != 'x', None));
+        }
+    };
+    let mut late = guard(success(50, 40 * MS));
+    show(&mut late);
+    let why = late.broken(140 * MS, 140 * MS).expect("it was broken");
+    assert!(why.contains("1 of 4 times"), "{why}");
+    let mut first = guard(success(50, 40 * MS));
+    show(&mut first);
+    assert_eq!(first.broken_now(140 * MS, 140 * MS), None, "that has passed");
+    first.take(seen(140, 1, false, None));
+    assert_eq!(first.broken(150 * MS, 150 * MS), None, "one of four");
+}
+
+#[test]
+fn a_guard_keeps_no_more_than_its_window_for_hours() {
+    for rule in [
+        StopRule::Unobserved { limit: 50 * MS, of_value: false },
+        StopRule::Unobserved { limit: 50 * MS, of_value: true },
+        StopRule::Value { comparison: Comparison::MoreThan, bound: 10.0, lasting: 30 * MS },
+        success(50, 50 * MS),
+    ] {
+        let mut guard = guard(rule.clone());
+        assert_eq!(watch(&mut guard, &"1".repeat(10_000)), None, "{rule:?}");
+        assert!(guard.window.kept() <= 6, "{rule:?}: {:?}", guard.window);
+    }
+}
+
+#[test]
+fn a_condition_on_a_number_knows_whether_it_ever_saw_one() {
+    let rule = StopRule::Value { comparison: Comparison::MoreThan, bound: 3.0, lasting: 30 * MS };
+    let mut guard = guard(rule);
+    assert_eq!(watch(&mut guard, "....x"), None);
+    assert!(guard.never_saw_number());
+    assert_eq!(watch(&mut guard, "1"), None);
+    assert!(!guard.never_saw_number());
 }

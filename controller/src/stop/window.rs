@@ -5,7 +5,10 @@ use std::{collections::VecDeque, time::Duration};
 use super::Seen;
 use crate::experiment::Comparison;
 
-/// Attempts that began in the last so long, as far as all before them have ended.
+/// What makes the time of an attempt lie before the end of the window that ends with it.
+pub(super) const MOMENT: Duration = Duration::from_nanos(1);
+
+/// Attempts that began in the last so long until one of them, the last of those before which all have ended.
 #[derive(Debug)]
 pub(super) struct Window {
     over: Duration,
@@ -32,24 +35,29 @@ impl Window {
         self.waiting.push(seen);
     }
 
-    /// Moves the window to end at `settled`, and shows every attempt that is new in it, in the order in
-    /// which they began.
-    pub(super) fn settle(&mut self, settled: Duration, mut show: impl FnMut(&Seen)) {
-        let is_settled = |seen: &Seen| seen.began < settled;
-        let mut new: Vec<Seen> = self.waiting.extract_if(.., |seen| is_settled(seen)).collect();
+    /// Those that are settled now, in the order in which they began: one after the other is to be pushed.
+    pub(super) fn settle(&mut self, settled: Duration) -> Vec<Seen> {
+        let is_settled = |seen: &mut Seen| seen.began < settled;
+        let mut new: Vec<Seen> = self.waiting.extract_if(.., is_settled).collect();
         new.sort_by_key(|seen| seen.began);
-        for seen in new {
-            show(&seen);
-            if self.over > Duration::ZERO {
-                self.count(&seen, true);
-                self.inside.push_back(seen);
-            }
-        }
-        let from = settled.saturating_sub(self.over);
+        new
+    }
+
+    /// Moves the window to end right after the beginning of this attempt.
+    pub(super) fn push(&mut self, seen: Seen) {
+        let from = (seen.began + MOMENT).saturating_sub(self.over);
+        self.count(&seen, true);
+        self.inside.push_back(seen);
         while let Some(oldest) = self.inside.front().copied().filter(|seen| seen.began < from) {
             self.inside.pop_front();
             self.count(&oldest, false);
         }
+    }
+
+    /// How many attempts it holds.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.waiting.len() + self.inside.len()
     }
 
     fn count(&mut self, seen: &Seen, comes: bool) {

@@ -99,10 +99,16 @@ impl Run<'_> {
         });
     }
 
-    /// That the run ends before its method does: once, as soon as that is known.
+    /// That the run ends before its method does: once, as soon as that is known, and also to who looks on
+    /// if things were too bad to go on.
     pub(in crate::run) fn record_end(&mut self, ended: &Ended) {
         if std::mem::replace(&mut self.end_recorded, true) {
             return;
+        }
+        if let Ended::Stopped(why) = ended {
+            for why in why {
+                self.console.warn("stop", why);
+            }
         }
         let reasons = match ended {
             Ended::Refused(why) | Ended::Halted(why) | Ended::Stopped(why) => why.clone(),
