@@ -39,13 +39,15 @@ pub enum FailureKind {
     Exec,
     /// It was not made: too many were waited for.
     Dropped,
+    /// It was not made, or nobody was told what came of it.
+    Unobserved,
     /// None of these; it was our own side that failed, say.
     Other,
 }
 
 impl FailureKind {
     /// Every kind, in the order in which they are listed.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Refused,
         Self::Unreachable,
         Self::Timeout,
@@ -57,8 +59,15 @@ impl FailureKind {
         Self::Protocol,
         Self::Exec,
         Self::Dropped,
+        Self::Unobserved,
         Self::Other,
     ];
+
+    /// Whether it says something of the system. What we did not try, or were not told of, says nothing:
+    /// neither that the system is well nor that it is not.
+    pub fn is_observation(self) -> bool {
+        !matches!(self, Self::Dropped | Self::Unobserved)
+    }
 
     /// The kind of this name.
     pub fn from_name(name: &str) -> Option<Self> {
@@ -79,6 +88,7 @@ impl FailureKind {
             Self::Protocol => "protocol",
             Self::Exec => "exec",
             Self::Dropped => "dropped",
+            Self::Unobserved => "unobserved",
             Self::Other => "other",
         }
     }
@@ -142,6 +152,12 @@ mod tests {
         ] {
             assert_eq!(Failure::from(&io::Error::from(error)).kind, kind, "{error}");
         }
+    }
+
+    #[test]
+    fn what_we_did_not_try_says_nothing_of_the_system() {
+        let silent = FailureKind::ALL.into_iter().filter(|kind| !kind.is_observation());
+        assert_eq!(silent.collect::<Vec<_>>(), [FailureKind::Dropped, FailureKind::Unobserved]);
     }
 
     #[test]

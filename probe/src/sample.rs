@@ -23,6 +23,11 @@ impl Sample {
         self.failure.is_none()
     }
 
+    /// Whether it says something of the system, good or bad.
+    pub fn is_observation(&self) -> bool {
+        self.failure.as_ref().is_none_or(|failure| failure.kind.is_observation())
+    }
+
     /// When it had ended.
     pub fn ended(&self) -> Duration {
         self.began + self.took

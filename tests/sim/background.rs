@@ -1,15 +1,19 @@
 //! A load that goes on all the time: how many requests come is counted by the server that they come to,
 //! and what could not be tried is told as such.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use faultline::{
     report::{Console, Output, Report, Verdict},
     run::{Interrupt, run},
 };
+use faultline_probe::FailureKind;
 use faultline_tests::{
     fake_agent::{FakeAgent, Flaw},
     pki::Authority,
@@ -83,22 +87,22 @@ async fn requests_come_at_the_rate_that_was_asked_for_and_each_is_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_could_not_be_tried_is_a_failure_of_its_own_kind() {
-    let load = "{ name: load, http: { url: \"http://ADDRESS/\" }, rate: 1000/s, timeout: 2s }";
+async fn what_could_not_be_tried_is_no_failure_and_nothing_held() {
+    let load = "{ name: load, http: { url: \"http://ADDRESS/\" }, rate: 1000/s, timeout: 2s,
+        during: { success: \"< 20%\" } }";
     let (report, _) = run_under(load, true).await;
     let during = &report.probes[0].during;
-    let failures = |name: &str| {
-        let found = during.failures.iter().find(|(kind, _)| kind.to_string() == name);
+    let count = |among: &BTreeMap<FailureKind, u64>, name: &str| {
+        let found = among.iter().find(|(kind, _)| kind.to_string() == name);
         found.map_or(0, |(_, count)| *count)
     };
-    let dropped = failures("dropped");
+    let dropped = count(&during.unobserved, "dropped");
     assert!(dropped > 100, "most of a second at 1000/s: {during:?}");
-    let waited = failures("timeout");
+    let waited = count(&during.failures, "timeout");
     assert!((1..=256).contains(&waited), "as many as may wait: {during:?}");
-    assert!(
-        during.attempts >= during.successes + dropped + waited,
-        "nothing is hidden: {during:?}"
-    );
+    assert!(during.attempts >= during.successes + waited, "nothing is hidden: {during:?}");
+    assert_eq!(report.verdict, Verdict::Deviated, "fewer than asked is not seen: {report:#?}");
+    assert!(report.reasons[0].contains("inconclusive: observed nothing"), "{:?}", report.reasons);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

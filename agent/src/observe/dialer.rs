@@ -21,7 +21,8 @@ impl PodDialer {
     /// Reads what the pod's files say of names.
     pub(super) async fn new(sockets: Sockets) -> Result<Self, Failure> {
         let files = sockets.name_files().await;
-        let files = files.map_err(|e| Failure::new(FailureKind::Other, e.kind().to_string()))?;
+        let files =
+            files.map_err(|e| Failure::new(FailureKind::Unobserved, e.kind().to_string()))?;
         Ok(Self { sockets, names: Names::read(files.hosts, &files.resolv_conf) })
     }
 }

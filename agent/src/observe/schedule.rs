@@ -107,7 +107,7 @@ async fn one(
 
 fn not_made(began: Duration) -> Sample {
     let text = format!("{CONCURRENT_MAX} attempts wait for an answer already");
-    let failure = Some(Failure::new(FailureKind::Other, text));
+    let failure = Some(Failure::new(FailureKind::Dropped, text));
     Sample { began, took: Duration::ZERO, failure, value: None }
 }
 

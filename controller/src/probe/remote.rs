@@ -1,5 +1,6 @@
 //! A probe that an agent makes from a pod, and tells of. What is not told is not observed: a stream that
-//! breaks off or falls silent is a gap, which is filled with attempts that failed, and never with good ones.
+//! breaks off or falls silent is a gap, which is filled with attempts that were not observed: they count
+//! neither as good ones nor as failures of the system.
 
 use std::{sync::Arc, time::Duration};
 
@@ -130,7 +131,7 @@ impl Told {
         self.until = self.samples.told(sample, self.until, settled);
     }
 
-    /// Counts what was not told as failed, one attempt for each that should have been made.
+    /// Counts what was not told as not observed, one attempt for each that should have been made.
     fn gap(&mut self, every: Duration, why: &str) {
         let now = self.samples.now();
         let text = format!("could not be observed: {why}");
@@ -139,7 +140,7 @@ impl Told {
             if next > now {
                 return;
             }
-            let failure = Some(Failure::new(FailureKind::Other, &text));
+            let failure = Some(Failure::new(FailureKind::Unobserved, &text));
             let sample = Sample { began: self.until, took: Duration::ZERO, failure, value: None };
             self.until = self.samples.told(Some(sample), self.until, next);
         }

@@ -63,12 +63,15 @@ pub struct ProbeReport {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WindowReport {
-    /// Attempts that began in it.
+    /// Attempts that began in it, and say something of the system.
     pub attempts: u64,
     /// Those that succeeded.
     pub successes: u64,
     /// Those that failed, by kind.
     pub failures: BTreeMap<FailureKind, u64>,
+    /// Attempts beside those that say nothing of the system, by why: they neither succeeded nor failed.
+    #[serde(default)]
+    pub unobserved: BTreeMap<FailureKind, u64>,
     /// How long those took that succeeded; `null` without any.
     pub latency: Option<LatencyReport>,
     /// Whether all that is within what was asked; `null` where nothing was.
@@ -121,7 +124,7 @@ pub struct DowntimeReport {
     pub longest_ms: f64,
     /// The last one had not ended when the run did.
     pub ongoing: bool,
-    /// Time in which no attempt was made that should have been: part of the uncertainty.
+    /// Time in which nothing was observed that should have been: part of the uncertainty.
     pub unobserved_ms: f64,
 }
 
@@ -165,6 +168,7 @@ impl WindowReport {
             attempts: window.share.attempts,
             successes: window.share.successes,
             failures: window.failures.clone(),
+            unobserved: window.unobserved.clone(),
             latency: LatencyReport::new(&window.latency),
             within,
         }

@@ -143,7 +143,7 @@ fn share(share: &WindowReport) -> String {
         return "-".into();
     }
     // Rounded down to a tenth: 99.99 % is not all of them.
-    let tenths = share.successes * 1000 / share.attempts;
+    let tenths = u128::from(share.successes) * 1000 / u128::from(share.attempts);
     let mark = if share.within == Some(false) { " (!)" } else { "" };
     match tenths % 10 {
         0 => format!("{} %{mark}", tenths / 10),

@@ -167,8 +167,17 @@ fn of_probe(
 ) -> Found {
     let until = times.ended.unwrap_or_default();
     let share = when.map_or_else(|| fold.since_injection(), |when| fold.window(when).share);
+    let needs_share = matches!(
+        measure,
+        Measure::Availability | Measure::Errors | Measure::Outages | Measure::Latency(_)
+    );
     match measure {
-        _ if share.attempts == 0 => Found::Nothing("no attempt was made then".into()),
+        _ if share.attempts == 0 && share.unobserved == 0 => {
+            Found::Nothing("no attempt was made then".into())
+        }
+        _ if share.attempts == 0 || needs_share && !share.is_conclusive() => {
+            Found::Nothing(share.inconclusive().unwrap_or_default())
+        }
         Measure::Downtime => {
             let downtime = fold.downtime(until);
             Found::Time(downtime.total, downtime.uncertainty)
@@ -194,10 +203,10 @@ fn of_probe(
             }
             None => Found::Nothing("nothing failed".into()),
         },
-        Measure::TimeToRecover => recovered(probe, fold, times, Duration::ZERO),
+        Measure::TimeToRecover => recovered(fold, times, Duration::ZERO),
         Measure::TimeToStable => {
             let stable_for = probe.recovery.as_ref().map(|recovery| recovery.stable_for);
-            recovered(probe, fold, times, stable_for.unwrap_or_default())
+            recovered(fold, times, stable_for.unwrap_or_default())
         }
         Measure::TimeToEffect | Measure::TimeToRevert | Measure::CommitSkew => {
             Found::Nothing("is no measure of a probe".into())
@@ -209,12 +218,12 @@ fn detected(fold: &Fold, times: &Times) -> Option<Duration> {
     Some(fold.detected()?.saturating_sub(times.injected?))
 }
 
-fn recovered(probe: &Probe, fold: &Fold, times: &Times, and: Duration) -> Found {
+fn recovered(fold: &Fold, times: &Times, and: Duration) -> Found {
     let from = times.recover_from.unwrap_or_default();
     match fold.recovered() {
         // What never failed had nothing to recover from.
-        Some(_) if !fold.has_failed() => Found::Time(Duration::ZERO, Duration::ZERO),
-        Some(at) => Found::Time(at.saturating_sub(from) + and, probe.every),
+        Some(_) if !fold.was_unwell() => Found::Time(Duration::ZERO, Duration::ZERO),
+        Some(at) => Found::Time(at.saturating_sub(from) + and, fold.recovery_uncertainty()),
         None => Found::Nothing("it did not recover while it was waited for".into()),
     }
 }
@@ -242,22 +251,41 @@ fn of_run(measure: Measure, facts: &Facts<'_>) -> Found {
         return Found::Nothing("nothing was injected".into());
     }
     let off = clock_uncertainty(facts);
-    let longest = |of: fn(&InjectionReport) -> Option<f64>| {
-        let longest = facts.injections.iter().filter_map(of).max_by(f64::total_cmp);
-        longest.map_or_else(
-            || Found::Nothing("of no injection it is known".into()),
-            |ms| Found::Time(from_ms(ms), off),
-        )
-    };
+    let all = facts.injections.iter();
     match measure {
-        Measure::TimeToEffect => longest(|injection| injection.time_to_effect_ms),
-        Measure::TimeToRevert => longest(|injection| injection.time_to_revert_ms),
+        Measure::TimeToEffect => longest(all.map(|i| i.time_to_effect_ms), off),
+        Measure::TimeToRevert => {
+            longest(all.filter(|i| has_to_be_reverted(i)).map(|i| i.time_to_revert_ms), off)
+        }
         // One commit is not apart from any other.
         _ => match facts.commit_skew {
             Some(skew) => Found::Time(skew, off * 2),
             None => Found::Time(Duration::ZERO, Duration::ZERO),
         },
     }
+}
+
+/// The longest of all times. One that is not known may have been any.
+fn longest(times: impl Iterator<Item = Option<f64>>, off: Duration) -> Found {
+    let times: Vec<Option<f64>> = times.collect();
+    let known = times.iter().flatten();
+    match (known.clone().count(), times.len()) {
+        (0, _) => Found::Nothing("of no injection it is known".into()),
+        (known, all) if known < all => {
+            Found::Nothing(format!("of {} of {all} injections it is not known", all - known))
+        }
+        _ => {
+            let longest = known.copied().max_by(f64::total_cmp).unwrap_or_default();
+            Found::Time(from_ms(longest), off)
+        }
+    }
+}
+
+/// What is over at once is not taken back, nor what was let go.
+fn has_to_be_reverted(injection: &InjectionReport) -> bool {
+    let is_over = injection.injected_at_ms.is_some() && injection.reverted_at_ms.is_some();
+    let was_at_once = is_over && injection.lasted_ms.is_none();
+    !was_at_once && injection.let_go.is_none()
 }
 
 /// How far times that agents told may be off, at most.

@@ -17,12 +17,12 @@ pub(super) fn bounds(
     complete: bool,
 ) -> Vec<BoundReport> {
     let in_window = |name: &str, window, asked: &Tolerance, is_over: bool| {
-        let attempts = fold.window(window).share.attempts;
+        let is_conclusive = fold.window(window).share.is_conclusive();
         let why = if is_over { beyond(fold, window, asked) } else { Vec::new() };
         let outcome = match why.is_empty() {
             _ if !is_over => Outcome::NotJudged,
             true => Outcome::Held,
-            false if attempts == 0 => Outcome::Inconclusive,
+            false if !is_conclusive => Outcome::Inconclusive,
             false => Outcome::Deviated,
         };
         BoundReport { window: name.into(), outcome, why }

@@ -105,16 +105,23 @@ fn deviations(probe: &Probe, fold: &Fold, times: &Times) -> Vec<String> {
 /// What is not within a tolerance in a window: `succeeded 3 of 9 times (33%), and >= 99% is asked`.
 pub(super) fn beyond(fold: &Fold, window: Window, asked: &Tolerance) -> Vec<String> {
     let seen = fold.window(window);
-    let inconclusive = |asked: &str| format!("inconclusive: made no attempt, and {asked} is asked");
+    let unknown = seen.share.inconclusive().map(|why| match fold.unseen() {
+        Some(unseen) => format!("{why} ({unseen})"),
+        None => why,
+    });
+    let inconclusive = |asked: &str| {
+        let why = unknown.as_ref()?;
+        Some(format!("inconclusive: {why}, and {asked} is asked"))
+    };
     let mut wrong = Vec::new();
     if let Some(bound) = asked.success {
         let asked = tolerance::share(bound);
         let failure = fold.commonest_failure().map(|f| format!(" ({f})")).unwrap_or_default();
         let share = seen.share;
-        match share.meets(bound) {
-            Some(true) => {}
-            None => wrong.push(inconclusive(&asked)),
-            Some(false) => wrong.push(format!(
+        match inconclusive(&asked) {
+            Some(why) => wrong.push(why),
+            None if share.meets(bound) == Some(true) => {}
+            None => wrong.push(format!(
                 "succeeded {} of {} times ({}), and {asked} is asked{failure}",
                 share.successes,
                 share.attempts,
@@ -124,6 +131,10 @@ pub(super) fn beyond(fold: &Fold, window: Window, asked: &Tolerance) -> Vec<Stri
     }
     for (quantile, bound) in &asked.latency {
         let name = quantile.name;
+        if let Some(why) = inconclusive(&format!("a {name} of {bound}")) {
+            wrong.push(why);
+            continue;
+        }
         match seen.latency.at(*quantile) {
             Some(was) if bound.comparison.holds(&was, &bound.value) => {}
             Some(was) => {
@@ -139,6 +150,7 @@ pub(super) fn beyond(fold: &Fold, window: Window, asked: &Tolerance) -> Vec<Stri
         let values = fold.values();
         let nothing = || probe::check(rule, None, None).err().filter(|_| values.during.is_none());
         let why = values.wrong_during.clone().or_else(nothing);
+        let why = why.or_else(|| inconclusive(&rule.to_string()));
         wrong.extend(why);
     }
     wrong
@@ -154,13 +166,14 @@ pub fn report(probe: &Probe, fold: &Fold, times: &Times, complete: bool) -> Prob
     let until = times.ended.unwrap_or_default();
     let [before, during, after] = Window::ALL.map(|window| fold.window(window));
     let within = |window, asked: Option<&Tolerance>| {
-        let asked = asked.filter(|_| fold.window(window).share.attempts > 0)?;
+        let share = fold.window(window).share;
+        let asked = asked.filter(|_| share.attempts > 0 || share.unobserved > 0)?;
         Some(beyond(fold, window, asked).is_empty())
     };
     let injected = times.injected.unwrap_or_default();
     let detected = fold.detected().map(|detected| detected.saturating_sub(injected));
     // What never failed had nothing to recover from.
-    let recovered = recovered(fold, times).filter(|_| fold.has_failed());
+    let recovered = recovered(fold, times).filter(|_| fold.was_unwell());
     let stable_for = probe.recovery.as_ref().map_or(Duration::ZERO, |r| r.stable_for);
     ProbeReport {
         name: probe.name.clone(),

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use faultline_probe::{FailureKind, Sample};
+use faultline_probe::Sample;
 use faultline_proto::units;
 use tokio::{
     sync::mpsc::UnboundedReceiver,
@@ -195,13 +195,11 @@ impl Watched {
     fn take_in(&mut self) {
         while let Ok(sample) = self.seen.try_recv() {
             let is_good = sample.is_good();
-            let ours = [FailureKind::Dropped, FailureKind::Other];
-            let is_our_own = sample.failure.is_some_and(|failure| ours.contains(&failure.kind));
             self.guard.take(Seen {
                 began: sample.began,
                 took: sample.took,
                 is_good,
-                is_observation: !is_our_own,
+                is_observation: sample.is_observation(),
                 value: sample.value.and_then(|value| number(value.trim())),
             });
         }

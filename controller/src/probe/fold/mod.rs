@@ -37,7 +37,12 @@ pub struct Fold {
     series: Series,
     texts: BTreeMap<String, u64>,
     last_failure: Option<Failure>,
+    /// When the last attempt began that was observed.
     last_began: Option<Duration>,
+    /// When the first one did since the last that was not; `None` where that is the last of all.
+    seen_since: Option<Duration>,
+    /// Why the last one that was not observed was not.
+    unseen: Option<String>,
     finder: Finder,
     outages: Vec<Outage>,
     /// Of those that are not in `outages`.
@@ -57,6 +62,8 @@ pub struct InWindow {
     pub share: Share,
     /// How many failed, by kind.
     pub failures: BTreeMap<FailureKind, u64>,
+    /// How many say nothing of the system, by why; they neither succeeded nor failed.
+    pub unobserved: BTreeMap<FailureKind, u64>,
     /// How long those took that succeeded.
     pub latency: Latency,
 }
@@ -64,10 +71,12 @@ pub struct InWindow {
 /// How many attempts succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Share {
-    /// Attempts that have ended.
+    /// Attempts that have ended, and say something of the system.
     pub attempts: u64,
     /// Those that succeeded.
     pub successes: u64,
+    /// Those beside them that say nothing of it.
+    pub unobserved: u64,
 }
 
 /// For how long a probe failed.
@@ -83,7 +92,7 @@ pub struct Downtime {
     pub longest: Duration,
     /// The last one has not ended.
     pub ongoing: bool,
-    /// Time in which no attempt was made that should have been: part of `uncertainty`.
+    /// Time in which nothing was observed that should have been: part of `uncertainty`.
     pub unobserved: Duration,
 }
 
@@ -97,6 +106,8 @@ struct Since<T> {
 #[derive(Debug, Clone, Default)]
 struct Recovering {
     well_since: Option<Duration>,
+    /// When the last attempt began that does not show that it is well.
+    unwell: Option<Duration>,
     recovered: Option<Duration>,
     /// Why the last attempt does not count as well, although it succeeded.
     wrong: Option<String>,
@@ -105,7 +116,7 @@ struct Recovering {
 impl Share {
     /// Hundredths of a percent, rounded down; `None` without any attempt.
     pub fn basis_points(self) -> Option<u32> {
-        let points = (self.successes * 10_000).checked_div(self.attempts)?;
+        let points = (u128::from(self.successes) * 10_000).checked_div(self.attempts.into())?;
         Some(u32::try_from(points).unwrap_or(u32::MAX))
     }
 
@@ -114,8 +125,28 @@ impl Share {
         if self.attempts == 0 {
             return None;
         }
-        let (share, asked) = (self.successes * 10_000, u64::from(bound.value) * self.attempts);
+        let share = u128::from(self.successes) * 10_000;
+        let asked = u128::from(bound.value) * u128::from(self.attempts);
         Some(bound.comparison.holds(&share, &asked))
+    }
+
+    /// Whether so much of it was observed that it can be judged: something, and of all attempts that
+    /// should have been made no more than a tenth was not.
+    pub fn is_conclusive(self) -> bool {
+        let all = u128::from(self.attempts) + u128::from(self.unobserved);
+        self.attempts > 0 && u128::from(self.unobserved) * 10 <= all
+    }
+
+    /// Why it cannot be judged, if that is so: `40 of 100 attempts say nothing of the system`.
+    pub fn inconclusive(self) -> Option<String> {
+        match self {
+            Self { attempts: 0, unobserved: 0, .. } => Some("made no attempt".into()),
+            _ if self.is_conclusive() => None,
+            Self { attempts, unobserved, .. } => Some(format!(
+                "observed nothing in {unobserved} of {} attempts",
+                attempts.saturating_add(unobserved)
+            )),
+        }
     }
 }
 
@@ -151,6 +182,8 @@ impl Fold {
             texts: BTreeMap::new(),
             last_failure: None,
             last_began: None,
+            seen_since: None,
+            unseen: None,
             finder: Finder::default(),
             outages: Vec::new(),
             unlisted: Downtime::default(),
@@ -164,6 +197,10 @@ impl Fold {
 
     /// Takes in an attempt that began no earlier than all before it.
     pub fn push(&mut self, sample: &Sample, times: &Times) {
+        if !sample.is_observation() {
+            self.miss(sample, times);
+            return;
+        }
         if let Some(last) = self.last_began {
             // Where outages are uncertain anyway, too: there may have been an end and a new beginning.
             let gap = sample.began.saturating_sub(last);
@@ -187,6 +224,19 @@ impl Fold {
             self.list(outage);
         }
         self.last_began = Some(sample.began);
+        self.seen_since.get_or_insert(sample.began);
+    }
+
+    /// Takes in an attempt that says nothing of the system.
+    fn miss(&mut self, sample: &Sample, times: &Times) {
+        if let Some(window) = times.window(sample.began) {
+            self.windows[window.index()].push(sample);
+        }
+        self.recover(sample, times.recover_from);
+        self.unseen = sample.failure.as_ref().map(|failure| failure.text.clone());
+        // From here on nothing is known, if nothing was before.
+        self.last_began.get_or_insert(sample.began);
+        self.seen_since = None;
     }
 
     fn count(&mut self, failure: &Failure) {
@@ -271,15 +321,19 @@ impl Fold {
     fn well_from(&self, from: Option<Duration>) -> Recovering {
         // What values were then is not known any more.
         let has_value = self.recovery.as_ref().is_some_and(|recovery| recovery.value.is_some());
-        if has_value {
-            return Recovering::default();
-        }
         let is_past = |from: &Duration| self.last_began.is_some_and(|last| last >= *from);
-        let well_since = from.filter(is_past).filter(|_| !self.finder.is_failing()).map(|from| {
+        let from = from.filter(is_past);
+        if has_value {
+            return Recovering { unwell: from, ..Recovering::default() };
+        }
+        let unwell = from.filter(|from| self.seen_since.is_none_or(|since| since > *from));
+        let from = from.filter(|_| !self.finder.is_failing());
+        // Whether it was well where nothing was observed is not known.
+        let well_since = from.zip(self.seen_since).map(|(from, seen_since)| {
             let began = self.finder.well_since().or(self.outages.last().map(|last| last.ended));
-            began.map_or(from, |began| began.max(from))
+            began.map_or(from, |began| began.max(from)).max(seen_since)
         });
-        Recovering { well_since, recovered: None, wrong: None }
+        Recovering { well_since, unwell, recovered: None, wrong: None }
     }
 
     /// What was observed in a window.
@@ -293,6 +347,7 @@ impl Fold {
         Share {
             attempts: during.share.attempts + after.share.attempts,
             successes: during.share.successes + after.share.successes,
+            unobserved: during.share.unobserved + after.share.unobserved,
         }
     }
 
@@ -349,6 +404,21 @@ impl Fold {
         self.recovering.state.recovered
     }
 
+    /// How much earlier than [`Self::recovered`] says it may have been well again, at most.
+    pub fn recovery_uncertainty(&self) -> Duration {
+        let recovering = &self.recovering;
+        let unwell = recovering.state.unwell.or(recovering.from);
+        let earlier = recovering.state.recovered.zip(unwell);
+        let earlier = earlier.map(|(recovered, unwell)| recovered.saturating_sub(unwell));
+        earlier.unwrap_or_default().max(self.every)
+    }
+
+    /// Whether anything was not as it has to be: an attempt failed since the first injection, or one did
+    /// not show that the system was well again when it had to recover.
+    pub fn was_unwell(&self) -> bool {
+        self.has_failed() || self.recovering.state.unwell.is_some()
+    }
+
     /// The last values that it observed.
     pub fn values(&self) -> &Values {
         &self.values
@@ -363,6 +433,11 @@ impl Fold {
     pub fn commonest_failure(&self) -> Option<&str> {
         let (text, _) = self.texts.iter().max_by_key(|(_, count)| **count)?;
         Some(text)
+    }
+
+    /// Why the last attempt that says nothing of the system does not.
+    pub fn unseen(&self) -> Option<&str> {
+        self.unseen.as_deref()
     }
 
     /// The last failure.
@@ -383,6 +458,7 @@ impl Since<Recovering> {
         self.state.wrong = wrong;
         if !is_well {
             self.state.well_since = None;
+            self.state.unwell = Some(sample.began);
             return;
         }
         let since = *self.state.well_since.get_or_insert(sample.began);
@@ -394,6 +470,11 @@ impl Since<Recovering> {
 
 impl InWindow {
     fn push(&mut self, sample: &Sample) {
+        if let Some(failure) = sample.failure.as_ref().filter(|_| !sample.is_observation()) {
+            self.share.unobserved += 1;
+            *self.unobserved.entry(failure.kind).or_default() += 1;
+            return;
+        }
         self.share.attempts += 1;
         match &sample.failure {
             None => {

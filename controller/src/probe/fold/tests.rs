@@ -33,7 +33,11 @@ pub(in crate::probe) fn probe(stable_for: u64) -> Probe {
 fn fold(outcomes: &str, stable_for: u64, times: &Times) -> Fold {
     let mut fold = Fold::new(&probe(stable_for));
     for (i, outcome) in (0_u64..).zip(outcomes.chars()).filter(|(_, c)| *c != ' ') {
-        let failure = (outcome == 'x').then(|| Failure::new(FailureKind::Refused, "refused"));
+        let failure = match outcome {
+            'x' => Some(Failure::new(FailureKind::Refused, "refused")),
+            '?' => Some(Failure::new(FailureKind::Unobserved, "could not be observed")),
+            _ => None,
+        };
         let sample = Sample { began: ms(i * 10), took: Duration::ZERO, failure, value: None };
         fold.push(&sample, times);
     }
@@ -57,6 +61,48 @@ fn downtime_is_the_sum_of_outages_and_time_without_attempts_is_not_known() {
     assert_eq!(of("..xx   ..").total, ms(50), "a gap within an outage is counted");
     assert!(of("..xx   ..").uncertainty >= ms(40), "and said to be uncertain");
     assert_eq!(of("..     ").unobserved, ms(60), "nor what came after the last attempt");
+}
+
+#[test]
+fn what_was_not_observed_is_neither_an_outage_nor_well() {
+    let times = Times { injected: Some(ms(0)), recover_from: Some(ms(0)), ..Times::default() };
+    let seen = fold("..?????...", 100, &times);
+    let downtime = seen.downtime(ms(100));
+    assert_eq!((downtime.total, downtime.outages), (ms(0), 0), "nobody saw an outage");
+    assert_eq!((downtime.unobserved, downtime.uncertainty), (ms(50), ms(50)), "nor that none was");
+    assert_eq!((seen.detected(), seen.commonest_failure()), (None, None));
+    let window = seen.window(Window::During);
+    let Share { attempts, successes, unobserved } = window.share;
+    assert_eq!((attempts, successes, unobserved), (5, 5, 5));
+    assert_eq!((window.failures.len(), window.unobserved[&FailureKind::Unobserved]), (0, 5));
+    assert_eq!(fold("?????", 0, &times).downtime(ms(50)).unobserved, ms(50), "all of it");
+    let recovered = |outcomes| {
+        let fold = fold(outcomes, 20, &times);
+        (fold.recovered(), fold.recovery_uncertainty())
+    };
+    assert_eq!(recovered(".?.?.?.?."), (None, ms(10)), "nobody saw it well for long enough");
+    assert_eq!(recovered("x.???...."), (Some(ms(50)), ms(10)));
+    assert!(fold("..?....", 20, &times).was_unwell(), "it is not said that nothing was");
+}
+
+#[test]
+fn a_window_is_judged_where_nine_tenths_of_it_were_observed() {
+    let share = |attempts, unobserved| Share { attempts, successes: 0, unobserved };
+    assert!(share(90, 10).is_conclusive() && share(1, 0).is_conclusive());
+    assert!(!share(89, 11).is_conclusive() && !share(0, 0).is_conclusive());
+    assert_eq!(share(0, 0).inconclusive().as_deref(), Some("made no attempt"));
+    let why = "observed nothing in 40 of 100 attempts";
+    assert_eq!(share(60, 40).inconclusive().as_deref(), Some(why));
+    assert_eq!(share(90, 10).inconclusive(), None);
+}
+
+#[test]
+fn numbers_that_nobody_counted_to_are_compared_as_well() {
+    let share = Share { attempts: u64::MAX, successes: 1 << 63, unobserved: u64::MAX };
+    assert_eq!(share.basis_points(), Some(5_000));
+    let half = Bound { comparison: Comparison::AtLeast, value: 5_001 };
+    assert_eq!(share.meets(half), Some(false));
+    assert!(share.inconclusive().is_some());
 }
 
 #[test]

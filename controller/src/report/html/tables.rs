@@ -16,7 +16,8 @@ pub(super) fn downtime(downtime: &DowntimeReport) -> String {
 
 /// `99.9 %`, rounded down: what is not all is not shown as all.
 pub(super) fn share(window: &WindowReport) -> String {
-    let Some(tenths) = (window.successes * 1000).checked_div(window.attempts) else {
+    let Some(tenths) = (u128::from(window.successes) * 1000).checked_div(window.attempts.into())
+    else {
         return "–".into();
     };
     format!("{}.{} %", tenths / 10, tenths % 10)
