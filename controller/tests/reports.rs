@@ -13,6 +13,7 @@ use std::{
 };
 
 use roxmltree::{Document, Node};
+use serde_json::Value;
 
 const JOURNALS: [(&str, i32); 2] = [("killed", 4), ("whole", 0)];
 
@@ -120,6 +121,107 @@ fn the_junit_document_is_as_its_readers_expect() {
         }
         assert!(names.iter().any(|name| name.contains("<script>alert('x')</script>")));
     }
+}
+
+/// The summary, the page and the document of the whole run, had it come to something else.
+fn had_it_been(change: impl FnOnce(&mut Value)) -> (String, String, String) {
+    let whole = fs::read_to_string(fixture("whole.jsonl")).expect("a fixture");
+    let mut lines: Vec<String> = whole.lines().map(str::to_owned).collect();
+    let is_verdict = |line: &&mut String| line.contains("\"event\":\"verdict\"");
+    let line = lines.iter_mut().find(is_verdict).expect("a verdict");
+    let mut report: Value = serde_json::from_str(line).expect("JSON");
+    change(&mut report);
+    *line = report.to_string();
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::write(dir.path().join("journal.jsonl"), format!("{}\n", lines.join("\n")))
+        .expect("writable");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_faultline"));
+    let output =
+        command.arg("report").arg(dir.path()).arg("--rebuild").output().expect("it starts");
+    let read = |file: &str| fs::read_to_string(dir.path().join(file)).expect("written");
+    let summary = String::from_utf8(output.stdout).expect("UTF-8");
+    (summary, read("report.html"), read("junit.xml"))
+}
+
+#[test]
+fn everything_that_was_asked_is_told_also_where_it_held() {
+    let (_, page, junit) = had_it_been(|_| {});
+    let asked = page.split_once("<h2>Asked</h2>").expect("a table").1;
+    let asked = asked.split_once("</table>").expect("its end").0;
+    for (what, was, place) in [
+        ("success &gt;= 90%", "100% of ", "probe other, before the fault"),
+        ("success &gt;= 90%", "100% of ", "probe other, during the fault"),
+        ("recovery within 10s, stable for 200ms", "11.4 ms", "probe lost, after the fault"),
+        ("downtime of lost &lt; 3s", "1.00 s ± 53.2 ms", "cut.yaml:24"),
+        ("timeToRecover of lost &lt; 5s", "11.4 ms ± 50.0 ms", "cut.yaml:25"),
+    ] {
+        let mut rows = asked.split("<tr>");
+        let row = rows.find(|row| row.contains(what) && row.contains(was) && row.contains(place));
+        assert!(row.is_some_and(|row| row.contains(">held<")), "{what} in {place}: {asked}");
+    }
+    for case in [
+        "probe other: steady",
+        "probe other: during",
+        "probe lost: recovery",
+        "assertion: downtime of lost &lt; 3s (cut.yaml:24)",
+    ] {
+        let (_, case) = junit.split_once(&format!("name=\"{case}\"")).expect(case);
+        assert!(case.split("</testcase>").next().is_some_and(|text| text.contains("<system-out>")));
+    }
+}
+
+#[test]
+fn no_more_is_called_recovered_than_was_seen() {
+    let said = |change: fn(&mut Value)| {
+        let (_, page, _) = had_it_been(change);
+        let (_, means) = page.split_once("class=\"means\">").expect("a sentence");
+        means.split_once('<').expect("its end").0.to_owned()
+    };
+    assert_eq!(said(|_| {}), "the hypothesis held, and the system recovered");
+    let not_asked = said(|report| report["probes"][1]["bounds"] = Value::Array(Vec::new()));
+    assert_eq!(not_asked, "the hypothesis held");
+    let failing = said(|report| {
+        report["probes"][1]["bounds"] = Value::Array(Vec::new());
+        report["probes"][1]["downtime"]["ongoing"] = true.into();
+    });
+    assert_eq!(failing, "the hypothesis held; lost still failed, and nothing more was asked");
+}
+
+#[test]
+fn the_figure_that_is_wrong_is_the_one_that_is_marked() {
+    let wrong = |figure: &str, was: &str| {
+        serde_json::json!([{
+            "window": "during", "outcome": "deviated", "why": ["is wrong"],
+            "figures": [
+                {"figure": "success", "bound": ">= 90%", "was": "100%", "outcome": "held"},
+                {"figure": figure, "bound": "of it", "was": was, "outcome": "deviated"},
+            ],
+        }])
+    };
+    let row =
+        |text: &str| text.lines().find(|l| l.starts_with("  other ")).expect("a row").to_owned();
+    let during = |page: &str| {
+        let (_, page) = page.split_once("<h2>Observed</h2>").expect("a table");
+        let mut rows = page.split("<tr>");
+        let found = rows.find(|row| row.contains("other<small>during</small>"));
+        found.expect("a row").to_owned()
+    };
+    let (summary, page, _) = had_it_been(|report| {
+        report["probes"][0]["bounds"] = wrong("p99", "4.3 ms");
+        report["probes"][0]["during"]["within"] = false.into();
+    });
+    assert!(!row(&summary).contains("100 % (!)"), "{summary}");
+    assert!(row(&summary).contains("4.3 ms (!)"), "{summary}");
+    assert!(during(&page).contains("class=\"n bad\" data-label=\"p99\""), "{page}");
+    assert!(during(&page).contains("class=\"n good\" data-label=\"succeeded\""), "{page}");
+    let (summary, page, _) = had_it_been(|report| {
+        report["probes"][0]["bounds"] = wrong("value", "43");
+        report["probes"][0]["value"] =
+            serde_json::json!({"before": "42", "during": "43", "after": "42"});
+    });
+    assert!(row(&summary).contains("42 → 43 → 42 (!)"), "{summary}");
+    assert!(during(&page).contains("class=\"n bad\" data-label=\"value\">43<"), "{page}");
+    assert!(!during(&page).contains("class=\"n bad\" data-label=\"p99\""), "{page}");
 }
 
 #[test]

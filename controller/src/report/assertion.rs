@@ -47,6 +47,11 @@ impl Outcome {
             Self::NotJudged => "not-judged",
         }
     }
+
+    /// Whether that counts against the run.
+    pub fn is_bad(self) -> bool {
+        matches!(self, Self::Deviated | Self::Inconclusive)
+    }
 }
 
 impl AssertionReport {

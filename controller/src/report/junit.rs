@@ -59,7 +59,12 @@ fn hypothesis(report: &Report) -> TestCase {
 fn bounds(probe: &ProbeReport) -> impl Iterator<Item = TestCase> {
     probe.bounds.iter().map(|bound| {
         let name = format!("probe {}: {}", probe.name, bound.window);
-        case(&name, asked(bound.outcome, &bound.why), None)
+        let mut case = case(&name, asked(bound.outcome, &bound.why), None);
+        case.set_system_out(match bound.outcome {
+            Outcome::NotJudged => format!("asked: {}", bound.asked()),
+            _ => format!("asked: {}; {}", bound.asked(), bound.was()),
+        });
+        case
     })
 }
 

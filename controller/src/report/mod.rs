@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use archive::RunFiles;
 pub use assertion::{AssertionReport, Outcome};
-pub use bound::BoundReport;
+pub use bound::{BoundReport, FigureReport};
 pub use clean::{clean, clean_all, cleaned, may_be_unclean};
 pub use console::{Console, Output, counted, time};
 pub use environment::{AgentReport, Environment};

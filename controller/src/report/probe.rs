@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use faultline_probe::FailureKind;
 use serde::{Deserialize, Serialize};
 
-use super::{BoundReport, millis};
+use super::{BoundReport, FigureReport, millis};
 use crate::experiment::verifies::Verifies;
 use crate::{
     experiment::Quantile,
@@ -188,6 +188,14 @@ impl LatencyReport {
             p999_ms: p999?,
             max_ms: max?,
         })
+    }
+}
+
+impl ProbeReport {
+    /// What was asked of a figure in a window of the run, and what became of it.
+    pub fn figure(&self, window: &str, figure: &str) -> Option<&FigureReport> {
+        let bound = self.bounds.iter().find(|bound| bound.window == window)?;
+        bound.figures.iter().find(|found| found.figure == figure)
     }
 }
 

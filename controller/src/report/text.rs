@@ -5,9 +5,12 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 
 use super::{
-    FollowReport, InjectionReport, LatencyReport, ProbeReport, Report, Verdict, WindowReport,
-    console::time,
+    FollowReport, InjectionReport, LatencyReport, ProbeReport, Report, ValueReport, Verdict,
+    WindowReport, console::time,
 };
+
+/// Shown of a value in a table: a command's output may be long.
+const VALUE_CHARS_MAX: usize = 24;
 
 /// What a run came to, with colours.
 pub(super) fn summary(report: &Report) -> String {
@@ -88,8 +91,12 @@ fn followed(follow: &FollowReport) -> String {
 }
 
 fn probes(out: &mut String, probes: &[ProbeReport]) {
-    let heading = ["probe", "before", "during", "p50", "p99", "downtime", "detected", "recovered"];
-    let mut rows = vec![heading.map(str::to_owned)];
+    let mut heading =
+        vec!["probe", "before", "during", "p50", "p99", "downtime", "detected", "recovered"];
+    // Most probes observe none.
+    let has_values = probes.iter().any(|probe| probe.value.is_some());
+    heading.extend(has_values.then_some("value"));
+    let mut rows: Vec<Vec<String>> = vec![heading.into_iter().map(str::to_owned).collect()];
     for probe in probes {
         let or_dash = |ms: Option<f64>| ms.map_or("-".to_owned(), |ms| time(from_ms(ms)));
         let downtime = &probe.downtime;
@@ -103,48 +110,74 @@ fn probes(out: &mut String, probes: &[ProbeReport]) {
             ),
         };
         let role = if probe.is_load { " (load)" } else { "" };
-        rows.push([
+        let mut row = vec![
             format!("{}{role}", probe.name),
-            share(&probe.steady),
-            share(&probe.during),
-            quantile(probe, |latency| latency.p50_ms),
-            quantile(probe, |latency| latency.p99_ms),
+            share(probe, &probe.steady, "steady"),
+            share(probe, &probe.during, "during"),
+            quantile(probe, "p50", |latency| latency.p50_ms),
+            quantile(probe, "p99", |latency| latency.p99_ms),
             down,
             or_dash(probe.time_to_detect_ms),
-            or_dash(probe.time_to_recover_ms),
-        ]);
+            format!(
+                "{}{}",
+                or_dash(probe.time_to_recover_ms),
+                mark(probe, &["recovery"], "recovery")
+            ),
+        ];
+        row.extend(has_values.then(|| values(probe)));
+        rows.push(row);
     }
     let width =
         |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 8] = std::array::from_fn(width);
+    let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
     for row in rows {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
         line(out, format!("  {}", cells.collect::<Vec<_>>().join("  ")).trim_end());
     }
 }
 
+/// What stands behind a figure that is not as it was asked in one of these windows.
+fn mark(probe: &ProbeReport, windows: &[&str], figure: &str) -> &'static str {
+    let mut asked = windows.iter().filter_map(|window| probe.figure(window, figure));
+    if asked.any(|figure| figure.outcome.is_bad()) { " (!)" } else { "" }
+}
+
 /// Of the attempts that succeeded, before and during the fault: `1.6 → 3.8 ms`.
-fn quantile(probe: &ProbeReport, pick: impl Fn(&LatencyReport) -> f64) -> String {
+fn quantile(probe: &ProbeReport, name: &str, pick: impl Fn(&LatencyReport) -> f64) -> String {
     let of = |window: &WindowReport| window.latency.as_ref().map(|l| time(from_ms(pick(l))));
+    let mark = mark(probe, &["steady", "during"], name);
     match (of(&probe.steady), of(&probe.during)) {
-        (None, None) => "-".into(),
+        (None, None) => format!("-{mark}"),
         (before, during) => {
             let [before, during] = [before, during].map(|time| time.unwrap_or_else(|| "-".into()));
             // One unit for both is enough.
             let unit = during.split_once(' ').map_or("", |(_, unit)| unit);
             let before = before.strip_suffix(unit).map_or(before.as_str(), str::trim_end);
-            format!("{before} → {during}")
+            format!("{before} → {during}{mark}")
         }
     }
 }
 
-fn share(share: &WindowReport) -> String {
+/// The last ones before, during and after the fault: `41 → 41 → 42`.
+fn values(probe: &ProbeReport) -> String {
+    let Some(ValueReport { before, during, after }) = &probe.value else { return "-".into() };
+    let shown = [before, during, after].map(|value| {
+        let line = value.as_deref().unwrap_or("-").lines().next().unwrap_or("");
+        match line.char_indices().nth(VALUE_CHARS_MAX) {
+            Some((end, _)) => format!("{}…", &line[..end]),
+            None => line.to_owned(),
+        }
+    });
+    format!("{}{}", shown.join(" → "), mark(probe, &["during", "recovery"], "value"))
+}
+
+fn share(probe: &ProbeReport, share: &WindowReport, window: &str) -> String {
+    let mark = mark(probe, &[window], "success");
     if share.attempts == 0 {
-        return "-".into();
+        return format!("-{mark}");
     }
     // Rounded down to a tenth: 99.99 % is not all of them.
     let tenths = u128::from(share.successes) * 1000 / u128::from(share.attempts);
-    let mark = if share.within == Some(false) { " (!)" } else { "" };
     match tenths % 10 {
         0 => format!("{} %{mark}", tenths / 10),
         tenth => format!("{}.{tenth} %{mark}", tenths / 10),

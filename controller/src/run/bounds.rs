@@ -1,7 +1,10 @@
 //! What was asked of a probe, one by one: for reports. The verdict is [`super::judge`]'s, of the same
 //! comparisons.
 
-use super::judge::{beyond, late, recovered};
+use super::{
+    figures,
+    judge::{beyond, late, recovered},
+};
 use crate::{
     experiment::{Probe, Tolerance},
     probe::{Fold, Times, Window},
@@ -25,7 +28,8 @@ pub(super) fn bounds(
             false if !is_conclusive => Outcome::Inconclusive,
             false => Outcome::Deviated,
         };
-        BoundReport { window: name.into(), outcome, why }
+        let figures = figures::in_window(fold, window, asked, is_over);
+        BoundReport { window: name.into(), outcome, why, figures }
     };
     let steady_is_over = times.steady_to.is_some();
     let steady = probe.steady.as_ref();
@@ -39,7 +43,8 @@ pub(super) fn bounds(
             None => Outcome::Held,
             Some(_) => Outcome::Deviated,
         };
-        BoundReport { window: "recovery".into(), outcome, why: why.into_iter().collect() }
+        let figures = figures::of_recovery(fold, times, asked, outcome);
+        BoundReport { window: "recovery".into(), outcome, why: why.into_iter().collect(), figures }
     });
     [steady, during, recovery].into_iter().flatten().collect()
 }

@@ -16,6 +16,7 @@ mod bounds;
 mod connect;
 mod ended;
 mod ends;
+mod figures;
 mod follow;
 mod inject;
 mod interrupt;

@@ -2,29 +2,22 @@
 
 use maud::{Markup, html};
 
-use super::ROWS_MAX;
-use crate::report::{Outcome, Report};
+use super::{ROWS_MAX, tables};
+use crate::report::{AssertionReport, Outcome, ProbeReport, Report};
+
+/// One thing that was asked.
+struct Row {
+    asked: String,
+    was: String,
+    /// Of which probe and when, or where it is written.
+    place: String,
+    outcome: Outcome,
+}
 
 /// The section; nothing where nothing was asked.
 pub(super) fn section(report: &Report) -> Markup {
-    let bounds = report.probes.iter().flat_map(|probe| {
-        probe.bounds.iter().map(move |bound| {
-            let name = format!("probe {}, {}", probe.name, bound.shown());
-            let was = match bound.outcome {
-                Outcome::Held => "as it was asked".into(),
-                Outcome::NotJudged => "the run ended before".into(),
-                Outcome::Deviated | Outcome::Inconclusive => bound.why.join("; "),
-            };
-            (name, String::new(), was, bound.outcome)
-        })
-    });
-    let assertions = report.assertions.iter().map(|assertion| {
-        let by = assertion.probe.as_ref().map(|probe| format!(" ({probe})")).unwrap_or_default();
-        let was = assertion.was.strip_prefix("was ").unwrap_or(&assertion.was);
-        let was = format!("{was}{by}");
-        (assertion.asked.clone(), assertion.place.clone(), was, assertion.outcome)
-    });
-    let rows: Vec<_> = bounds.chain(assertions).take(ROWS_MAX).collect();
+    let of_probes = report.probes.iter().flat_map(of_probe);
+    let rows: Vec<Row> = of_probes.chain(report.assertions.iter().map(of_assertion)).collect();
     if rows.is_empty() {
         return html! {};
     }
@@ -33,19 +26,58 @@ pub(super) fn section(report: &Report) -> Markup {
             h2 { "Asked" }
             table.cards {
                 thead { tr {
-                    th scope="col" { "what" } th scope="col" { "was" } th scope="col" { "outcome" }
+                    th scope="col" { "asked" } th scope="col" { "was" } th scope="col" { "where" }
+                    th scope="col" { "outcome" }
                 } }
                 tbody {
-                    @for (asked, place, was, outcome) in &rows {
+                    @for row in rows.iter().take(ROWS_MAX) {
                         tr {
-                            th scope="row" { (asked) @if !place.is_empty() { small { (place) } } }
-                            td.wide data-label="was" { (was) }
-                            td class={ "word " (class(*outcome)) } data-label="outcome" { (outcome.name()) }
+                            th scope="row" { (row.asked) }
+                            td.wide data-label="was" { (row.was) }
+                            td.wide data-label="where" { (row.place) }
+                            td class={ "word " (class(row.outcome)) } data-label="outcome" {
+                                (row.outcome.name())
+                            }
                         }
                     }
                 }
             }
+            (tables::more(rows.len()))
         }
+    }
+}
+
+fn of_probe(probe: &ProbeReport) -> impl Iterator<Item = Row> {
+    probe.bounds.iter().flat_map(move |bound| {
+        bound.figures.iter().map(move |figure| {
+            let why = bound.why.join("; ");
+            let was = match (&figure.was, figure.outcome) {
+                (_, Outcome::NotJudged) => "the run ended before".into(),
+                (None, Outcome::Held) => "as it was asked".into(),
+                // The last value may be right again.
+                (Some(was), outcome) if !outcome.is_bad() || figure.figure != "value" => {
+                    was.clone()
+                }
+                _ => why,
+            };
+            Row {
+                asked: format!("{} {}", figure.figure, figure.bound),
+                was,
+                place: format!("probe {}, {}", probe.name, bound.shown()),
+                outcome: figure.outcome,
+            }
+        })
+    })
+}
+
+fn of_assertion(assertion: &AssertionReport) -> Row {
+    let by = assertion.probe.as_ref().map(|probe| format!(" ({probe})")).unwrap_or_default();
+    let was = assertion.was.strip_prefix("was ").unwrap_or(&assertion.was);
+    Row {
+        asked: assertion.asked.clone(),
+        was: format!("{was}{by}"),
+        place: assertion.place.clone(),
+        outcome: assertion.outcome,
     }
 }
 

@@ -94,11 +94,13 @@ fn fact(name: &str, value: &str) -> Markup {
 }
 
 /// How a verdict looks, its word, and what it means.
-fn verdict(report: &Report) -> (&'static str, &'static str, &'static str) {
+fn verdict(report: &Report) -> (&'static str, &'static str, String) {
     let untouched = report.injections.is_empty();
-    match report.verdict {
-        Verdict::Held if report.probes.is_empty() => ("good", "Done", "nothing was asked"),
-        Verdict::Held => ("good", "Held", "the hypothesis held, and the system recovered"),
+    let (class, word, means) = match report.verdict {
+        Verdict::Held if report.probes.is_empty() && report.assertions.is_empty() => {
+            ("good", "Done", "nothing was asked")
+        }
+        Verdict::Held => return ("good", "Held", held(report)),
         Verdict::Deviated => ("bad", "Deviated", "it is not as it was expected"),
         Verdict::Refused if untouched => ("warn", "Refused", "nothing was changed"),
         Verdict::Refused => ("warn", "Refused", "everything is reverted"),
@@ -106,6 +108,26 @@ fn verdict(report: &Report) -> (&'static str, &'static str, &'static str) {
         Verdict::Interrupted if untouched => ("warn", "Interrupted", "nothing was changed"),
         Verdict::Interrupted => ("warn", "Interrupted", "everything is reverted"),
         Verdict::Unfinished => ("bad", "Unfinished", "there is no verdict"),
+    };
+    (class, word, means.into())
+}
+
+/// What held: no more than was asked and seen.
+fn held(report: &Report) -> String {
+    let asks = |window: &str| {
+        report.probes.iter().flat_map(|probe| &probe.bounds).any(|bound| bound.window == window)
+    };
+    let held = if asks("during") || asks("recovery") || !report.assertions.is_empty() {
+        "the hypothesis held"
+    } else {
+        "nothing was asked of the time of the fault"
+    };
+    let failing = report.probes.iter().filter(|probe| probe.downtime.ongoing);
+    let failing: Vec<&str> = failing.map(|probe| probe.name.as_str()).collect();
+    match failing.as_slice() {
+        [] if asks("recovery") => format!("{held}, and the system recovered"),
+        [] => held.into(),
+        names => format!("{held}; {} still failed, and nothing more was asked", names.join(", ")),
     }
 }
 

@@ -3,7 +3,9 @@
 use maud::{Markup, html};
 
 use super::{ROWS_MAX, fact, ms, ms_or_dash};
-use crate::report::{DowntimeReport, InjectionReport, ProbeReport, Report, WindowReport};
+use crate::report::{
+    DowntimeReport, InjectionReport, Outcome, ProbeReport, Report, ValueReport, WindowReport,
+};
 
 /// `4.95 s ± 66.8 ms`.
 pub(super) fn downtime(downtime: &DowntimeReport) -> String {
@@ -85,6 +87,10 @@ pub(super) fn recovery(report: &Report) -> Markup {
     let row = |probe: &ProbeReport| {
         let longest =
             if probe.downtime.outages == 0 { "–".into() } else { ms(probe.downtime.longest_ms) };
+        let recovered = match probe.figure("recovery", "recovery") {
+            Some(asked) if asked.outcome.is_bad() => "n bad",
+            _ => "n",
+        };
         html! {
             tr {
                 th scope="row" { (probe.name) small { "every " (ms(probe.every_ms)) } }
@@ -92,7 +98,7 @@ pub(super) fn recovery(report: &Report) -> Markup {
                 td.n data-label="downtime" { (downtime(&probe.downtime)) }
                 td.n data-label="outages" { (probe.downtime.outages) }
                 td.n data-label="longest" { (longest) }
-                td.n data-label="recovered after" { (ms_or_dash(probe.time_to_recover_ms)) }
+                td class=(recovered) data-label="recovered after" { (ms_or_dash(probe.time_to_recover_ms)) }
                 td.n data-label="stable after" { (ms_or_dash(probe.time_to_stable_ms)) }
             }
         }
@@ -113,11 +119,31 @@ pub(super) fn recovery(report: &Report) -> Markup {
     }
 }
 
+/// A part of the run, and what a probe saw in it.
+struct Window<'a> {
+    name: &'static str,
+    /// What asks for something in it.
+    asked_as: &'static str,
+    seen: &'a WindowReport,
+    value: Option<&'a String>,
+}
+
+fn windows_of(probe: &ProbeReport) -> [Window<'_>; 3] {
+    let value = |pick: fn(&ValueReport) -> Option<&String>| probe.value.as_ref().and_then(pick);
+    let window = |name, asked_as, seen, value| Window { name, asked_as, seen, value };
+    [
+        window("before", "steady", &probe.steady, value(|value| value.before.as_ref())),
+        window("during", "during", &probe.during, value(|value| value.during.as_ref())),
+        window("after", "recovery", &probe.after, value(|value| value.after.as_ref())),
+    ]
+}
+
 /// What each probe saw before, during and after.
 pub(super) fn windows(report: &Report) -> Markup {
     if report.probes.is_empty() {
         return html! {};
     }
+    let has_values = report.probes.iter().any(|probe| probe.value.is_some());
     html! {
         section {
             h2 { "Observed" }
@@ -125,14 +151,13 @@ pub(super) fn windows(report: &Report) -> Markup {
                 thead { tr {
                     th scope="col" { "probe" } th.n scope="col" { "attempts" }
                     th.n scope="col" { "succeeded" } th.n scope="col" { "p50" } th.n scope="col" { "p99" }
-                    th.n scope="col" { "longest" } th scope="col" { "failures" }
+                    th.n scope="col" { "longest" }
+                    @if has_values { th.n scope="col" { "value" } }
+                    th scope="col" { "failures" }
                 } }
                 tbody {
                     @for probe in report.probes.iter().take(ROWS_MAX) {
-                        @for (name, window) in
-                            [("before", &probe.steady), ("during", &probe.during), ("after", &probe.after)] {
-                            (window_row(&probe.name, name, window))
-                        }
+                        @for window in windows_of(probe) { (window_row(probe, &window, has_values)) }
                     }
                 }
             }
@@ -140,23 +165,27 @@ pub(super) fn windows(report: &Report) -> Markup {
     }
 }
 
-fn window_row(probe: &str, name: &str, window: &WindowReport) -> Markup {
-    let latency = window.latency.as_ref();
-    let class = match window.within {
-        Some(true) => "n good",
-        Some(false) => "n bad",
-        None => "n",
+fn window_row(probe: &ProbeReport, window: &Window<'_>, has_values: bool) -> Markup {
+    let Window { name, asked_as, seen, value } = window;
+    let latency = seen.latency.as_ref();
+    let class = |figure: &str| match probe.figure(asked_as, figure).map(|asked| asked.outcome) {
+        Some(Outcome::Held) => "n good",
+        Some(Outcome::Deviated | Outcome::Inconclusive) => "n bad",
+        Some(Outcome::NotJudged) | None => "n",
     };
     let failures: Vec<String> =
-        window.failures.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+        seen.failures.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
     html! {
         tr {
-            th scope="row" { (probe) small { (name) } }
-            td.n data-label="attempts" { (window.attempts) }
-            td class=(class) data-label="succeeded" { (share(window)) }
-            td.n data-label="p50" { (ms_or_dash(latency.map(|l| l.p50_ms))) }
-            td.n data-label="p99" { (ms_or_dash(latency.map(|l| l.p99_ms))) }
-            td.n data-label="longest" { (ms_or_dash(latency.map(|l| l.max_ms))) }
+            th scope="row" { (probe.name) small { (name) } }
+            td.n data-label="attempts" { (seen.attempts) }
+            td class=(class("success")) data-label="succeeded" { (share(seen)) }
+            td class=(class("p50")) data-label="p50" { (ms_or_dash(latency.map(|l| l.p50_ms))) }
+            td class=(class("p99")) data-label="p99" { (ms_or_dash(latency.map(|l| l.p99_ms))) }
+            td class=(class("max")) data-label="longest" { (ms_or_dash(latency.map(|l| l.max_ms))) }
+            @if has_values {
+                td class=(class("value")) data-label="value" { (value.map_or("–", String::as_str)) }
+            }
             td data-label="failures" { @if failures.is_empty() { "–" } @else { (failures.join(", ")) } }
         }
     }
@@ -238,6 +267,6 @@ pub(super) fn environment(report: &Report) -> Markup {
     }
 }
 
-fn more(count: usize) -> Markup {
+pub(super) fn more(count: usize) -> Markup {
     html! { @if count > ROWS_MAX { p.soft { "and " (count - ROWS_MAX) " more in run.json" } } }
 }
