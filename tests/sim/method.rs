@@ -21,8 +21,17 @@ struct Ran {
 /// Runs `method` on one pod, does something once it has been injected on for the first time, and probes
 /// a port that is closed after so many commits.
 async fn run_with(method: &str, closed_after: u32, middle: impl AsyncFnOnce(&FakeAgent)) -> Ran {
+    run_on(Flaw::None, method, closed_after, middle).await
+}
+
+async fn run_on(
+    flaw: Flaw,
+    method: &str,
+    closed_after: u32,
+    middle: impl AsyncFnOnce(&FakeAgent),
+) -> Ran {
     let authority = Authority::new().expect("an authority");
-    let agent = FakeAgent::start(&authority, "node1", Flaw::None).await.expect("an agent");
+    let agent = FakeAgent::start(&authority, "node1", flaw).await.expect("an agent");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let calls = Arc::clone(&agent.calls);
@@ -108,6 +117,19 @@ async fn a_quiet_time_is_steady_again_or_the_method_goes_no_further() {
     let reason = &report.reasons[0];
     assert!(reason.contains("in a quiet time: not steady: probe `api` succeeded"), "{reason}");
     assert!(reason.ends_with("(test.yaml:14)"), "{reason}");
+}
+
+#[tokio::test]
+async fn where_nobody_says_what_is_in_effect_a_quiet_time_is_not_quiet() {
+    let method = "- partition: { between: [all, everything] }
+      for: 100ms
+    - quiet: 300ms
+    - kill: { target: all }";
+    let Ran { report, commits } = run_on(Flaw::HangsAtListing, method, NEVER, nothing).await;
+    assert_eq!((report.verdict, commits), (Verdict::Deviated, 1), "{report:#?}");
+    let reason = &report.reasons[0];
+    let said = "inconclusive: in a quiet time, nobody says what is in effect on node1: ";
+    assert!(reason.starts_with(said) && reason.ends_with("(test.yaml:15)"), "{reason}");
 }
 
 #[tokio::test]

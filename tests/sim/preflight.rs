@@ -118,21 +118,33 @@ async fn an_experiment_runs_only_when_it_may() {
 #[tokio::test]
 async fn a_run_takes_no_longer_than_it_may_as_planned_and_as_it_is() {
     held(&Cluster::new().run("safety: { maxDuration: 5s }").await);
+    // As long as the method, and no time for anything else.
+    let tight = "safety: { maxDuration: 1s }
+  probes: [ { name: a, tcp: { address: \"127.0.0.1:1\" } } ]";
+    let said = "maxDuration: the run would take up to 2.1s, and 1s is allowed (test.yaml:6)";
+    refused(&Cluster::new().run(tight).await, said);
     let slow = "safety: { maxDuration: 5s }
   probes: [ { name: a, tcp: { address: \"127.0.0.1:1\" }, recovery: { within: 10s } } ]";
     let report = Cluster::new().run(slow).await;
     refused(
         &report,
-        "maxDuration: the run would take up to 12.1s, and 5s is allowed (test.yaml:6)",
+        "maxDuration: the run would take up to 13.1s, and 5s is allowed (test.yaml:6)",
     );
+
+    // Before anything is injected there is nothing that could deviate.
+    let flaws = [Flaw::Slow(Duration::from_secs(3)), Flaw::None, Flaw::None];
+    let slow = Cluster { flaws, ..Cluster::new() };
+    let report = slow.run("safety: { maxDuration: 2s }").await;
+    refused(&report, "maxDuration: the run has taken 2s, and no more is allowed (test.yaml:6)");
+    assert!(report.stopped.is_none());
 
     let hanging =
         Cluster { flaws: [Flaw::HangsAtCommit, Flaw::None, Flaw::None], ..Cluster::new() };
     let began = std::time::Instant::now();
-    let report = hanging.run("safety: { maxDuration: 1s }").await;
+    let report = hanging.run("safety: { maxDuration: 2s }").await;
     assert_eq!((report.verdict, report.exit_code), (Verdict::Deviated, 1), "{report:#?}");
     let reason = &report.reasons[0];
-    assert!(reason.starts_with("maxDuration: the run has taken 1s, and no more is"), "{reason}");
+    assert!(reason.starts_with("maxDuration: the run has taken 2s, and no more is"), "{reason}");
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
 }
 

@@ -65,6 +65,8 @@ pub enum Flaw {
     KnowsNothing,
     /// The same, and its kernel holds something by the fault's name.
     KnowsOnlyResidue,
+    /// It does not say what it holds once it has reverted something.
+    HangsAtListing,
     /// It answers no Halt.
     HangsAtHalt,
     /// It cannot revert: stuck, with residue.
@@ -446,6 +448,9 @@ impl Agent for Service {
     }
 
     async fn list(&self, _: Request<pb::ListRequest>) -> Answer<pb::ListResponse> {
+        if self.flaw == Flaw::HangsAtListing && FakeAgent::count(&self.calls.reverts) > 0 {
+            hang().await;
+        }
         let injections = self.statuses();
         self.answer(pb::ListResponse { injections, boottime_ns: self.now_ns() }).await
     }

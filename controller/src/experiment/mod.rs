@@ -245,14 +245,20 @@ impl Step {
 
     /// How long it takes as planned, without the time that agents and proofs take.
     pub fn planned(&self) -> Duration {
+        self.takes(Duration::ZERO)
+    }
+
+    /// As planned, and for everything that agents are asked for, so long besides.
+    pub fn takes(&self, besides: Duration) -> Duration {
         match self {
-            Self::Inject(inject) => inject.duration,
+            Self::Inject(inject) => inject.duration.saturating_add(besides),
             Self::Parallel(injects) => {
-                injects.iter().map(|inject| inject.duration).max().unwrap_or_default()
+                let longest = injects.iter().map(|inject| inject.duration).max();
+                longest.unwrap_or_default().saturating_add(besides)
             }
             Self::Wait(duration) => *duration,
-            Self::Quiet(quiet) => quiet.value,
-            Self::Repeat(repeat) => repeat.planned(),
+            Self::Quiet(quiet) => quiet.value.saturating_add(besides),
+            Self::Repeat(repeat) => repeat.takes(besides),
         }
     }
 }
@@ -260,12 +266,16 @@ impl Step {
 impl Repeat {
     /// How long one round takes as planned.
     pub fn round(&self) -> Duration {
-        self.steps.iter().fold(Duration::ZERO, |sum, step| sum.saturating_add(step.planned()))
+        self.round_takes(Duration::ZERO)
     }
 
-    /// How long all rounds take as planned, at most.
-    fn planned(&self) -> Duration {
-        let round = self.round();
+    fn round_takes(&self, besides: Duration) -> Duration {
+        self.steps.iter().fold(Duration::ZERO, |sum, step| sum.saturating_add(step.takes(besides)))
+    }
+
+    /// How long all rounds take as planned, at most, as [`Step::takes`].
+    fn takes(&self, besides: Duration) -> Duration {
+        let round = self.round_takes(besides);
         match (self.until, self.every) {
             // The last one may begin at the end.
             (Until::For(time), _) => time.saturating_add(round),
@@ -273,7 +283,8 @@ impl Repeat {
             (Until::Times(times), Some(every)) => {
                 let jitter = every.mul_f64(f64::from(self.jitter_basis_points) / 10_000.0);
                 let begins = every.saturating_mul(times.saturating_sub(1));
-                begins.saturating_add(jitter).saturating_add(round)
+                // Rounds that take longer than from one to the next follow each other.
+                begins.saturating_add(jitter).saturating_add(round).max(round.saturating_mul(times))
             }
         }
     }

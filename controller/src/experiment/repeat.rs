@@ -47,6 +47,7 @@ pub(super) fn decode(node: &Node, problems: &mut Problems) -> Option<Repeat> {
         return None;
     }
     is_slower_than(&repeat, spans[2], problems)?;
+    is_few(&repeat, spans[1], problems)?;
     Some(repeat)
 }
 
@@ -68,6 +69,27 @@ fn check(span: Span, spans: [Option<Span>; 4], problems: &mut Problems) {
         let problem = problems.add(jitter, "`jitter` needs `every`");
         problem.expected("by how much of what?").help("add `every: 10s`");
     }
+}
+
+/// Whether so long a time is no more rounds than there may be; reports it if it is.
+fn is_few(repeat: &Repeat, at: Option<Span>, problems: &mut Problems) -> Option<()> {
+    let (Until::For(time), Some(at)) = (repeat.until, at) else { return Some(()) };
+    let every = repeat.every.unwrap_or_else(|| repeat.round());
+    let rounds = time.as_nanos().div_ceil(every.as_nanos().max(1));
+    if rounds <= u128::from(ROUNDS_MAX) {
+        return Some(());
+    }
+    let (text, every) = (units::duration(time), units::duration(every));
+    // Rounded up to what is written whole.
+    let least = time / ROUNDS_MAX;
+    let unit = if least < Duration::from_secs(1) { 1_000_000 } else { 1_000_000_000 };
+    let nanos = least.as_nanos().div_ceil(unit) * unit;
+    let least = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+    problems
+        .add(at, format!("{text} of a round every {every} are {rounds} rounds"))
+        .expected(format!("expected at most {ROUNDS_MAX}"))
+        .help(format!("add or change `every` to {} or more", units::duration(least)));
+    None
 }
 
 /// Whether rounds do not overlap; reports it if they would.

@@ -14,7 +14,7 @@ use faultline_proto::fault::{Groups, Member};
 
 use super::{
     Blast, Change, Plan, PlanError, PlannedFault, check_blast_radius, check_protected, expand,
-    injection_on, select,
+    fewest_healthy, injection_on, select,
 };
 use crate::{
     experiment::{Experiment, Follow, Inject, Leaf, Selector},
@@ -34,6 +34,8 @@ pub struct Follower<'a> {
     seats: BTreeMap<String, Vec<Seat>>,
     /// Whose place a pod took, by uid.
     predecessors: BTreeMap<String, String>,
+    /// Pods that do not count as healthy, by uid.
+    away: BTreeSet<String>,
     /// Those whom a limit keeps out, by target and uid.
     kept_out: BTreeSet<(String, String)>,
 }
@@ -59,8 +61,15 @@ impl<'a> Follower<'a> {
             first_names: pods.iter().map(names).collect(),
             seats: seats.collect(),
             predecessors: BTreeMap::new(),
+            away: BTreeSet::new(),
             kept_out: BTreeSet::new(),
         }
+    }
+
+    /// The same, where these pods do not count as healthy, by uid.
+    #[must_use]
+    pub fn with_away(self, away: BTreeSet<String>) -> Self {
+        Self { away, ..self }
     }
 
     /// Whether a pod is there because a target that `inject` names is followed.
@@ -247,9 +256,10 @@ impl<'a> Follower<'a> {
     fn check_blast_radius(&self) -> Result<(), PlanError> {
         let there: BTreeSet<&str> = self.pods.iter().map(|pod| pod.uid.as_str()).collect();
         let steps = 0..self.experiment.leaves().count();
-        let faults: Vec<PlannedFault> =
-            steps.flat_map(|step| self.step(step)).filter_map(Result::ok).collect();
-        let injections = || faults.iter().flat_map(|fault| &fault.injections);
+        let steps: Vec<Vec<PlannedFault>> = steps
+            .map(|step| self.step(step).into_iter().filter_map(Result::ok).collect())
+            .collect();
+        let injections = || steps.iter().flatten().flat_map(|fault| &fault.injections);
         check_protected(self.experiment, injections(), &self.pods)?;
         let hit = injections();
         let hit: BTreeSet<&str> =
@@ -258,7 +268,14 @@ impl<'a> Follower<'a> {
             self.experiment.targets.values().any(|selector| select::matches(selector, pod))
         });
         let blast = Blast { pods_hit: hit.len(), pods_matched: matched.count() };
-        check_blast_radius(self.experiment, blast)
+        check_blast_radius(self.experiment, blast)?;
+        if self.experiment.blast_radius.min_healthy.is_some() {
+            // Each for itself: who was hit by one that is over is seen as it is now.
+            for faults in &steps {
+                fewest_healthy(self.experiment, [faults.as_slice()], &self.pods, &self.away)?;
+            }
+        }
+        Ok(())
     }
 
     /// What the faults of a step come to now, in their order.

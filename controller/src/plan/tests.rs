@@ -213,6 +213,46 @@ fn who_matches_comes_and_goes_with_its_labels() {
 }
 
 #[test]
+fn who_comes_is_not_hit_where_too_few_would_be_left_healthy() {
+    let limit = "blastRadius: { minHealthy: 1 }";
+    let experiment = experiment("follow: all-matching", "10.9.0.0/16", limit);
+    let [mut spare, mut coming] = [made("api-2", 1), made("api-3", 1)];
+    // Of the same owner, and not meant.
+    for pod in [&mut spare, &mut coming] {
+        pod.owner = Some("api".into());
+        pod.labels.insert("app".into(), "spare".into());
+    }
+    let mut first = made("api-1", 1);
+    first.owner = Some("api".into());
+    let [mut hit, mut left] = [made("db-1", 1), made("db-2", 1)];
+    left.labels.insert("app".into(), "spare".into());
+    for pod in [&mut hit, &mut left] {
+        pod.owner = Some("db".into());
+    }
+    let mut there = vec![first, spare, coming, hit, left];
+    let mut follower = follower(&experiment, &there);
+    // One of them is meant now, and one is left; then the other one, and nobody would be left.
+    there[2].labels.insert("app".into(), "api".into());
+    assert_eq!(
+        said(&follower.look(there.clone())),
+        ["api: shop/api-3 on node1 is new and matches"]
+    );
+    there[1].labels.insert("app".into(), "api".into());
+    let changes = said(&follower.look(there.clone()));
+    assert!(changes[0].contains("shop/api-2 on node1 is not followed"), "{changes:?}");
+    assert!(changes[0].contains("`minHealthy` asks for 1"), "{changes:?}");
+    assert_eq!(first_step(&follower), ["uid-api-1-1", "uid-api-3-1"]);
+    // One that does not count as healthy leaves nobody.
+    there[1].labels.insert("app".into(), "spare".into());
+    let away = [there[1].uid.clone()].into();
+    let coming = there.remove(2);
+    let mut follower = self::follower(&experiment, &there).with_away(away);
+    there.push(coming);
+    let changes = said(&follower.look(there));
+    assert!(changes.iter().any(|change| change.contains("is not followed")), "{changes:?}");
+}
+
+#[test]
 fn as_many_are_followed_as_the_blast_radius_allows_and_the_others_when_there_is_room() {
     // The pod of the second step counts as well.
     let limit = "blastRadius: { maxTargets: 3 }";

@@ -13,7 +13,7 @@ use faultline_proto::{
 };
 use tokio::time;
 
-use super::{Ended, Run};
+use super::{Ended, Run, one_line};
 use crate::{
     agents::Fleet,
     experiment::{Repeat, Step, Until},
@@ -100,13 +100,23 @@ impl Run<'_> {
     async fn in_effect(&mut self, quiet: Span) -> Result<(), Ended> {
         let run_id = self.id.to_string();
         let answers = self.ends.unless(self.fleet.list(HALT_ANSWER_MAX)).await?;
+        let place = self.experiment.place_of(quiet);
         let mut found = Vec::new();
-        for (node, statuses) in answers.iter().filter_map(|(n, a)| Some((n, a.as_ref().ok()?))) {
+        for (node, answer) in &answers {
+            let statuses = match answer {
+                Ok(statuses) => statuses,
+                Err(error) => {
+                    let why = one_line(error);
+                    found.push(format!(
+                        "inconclusive: in a quiet time, nobody says what is in effect on {node}: {why} ({place})"
+                    ));
+                    continue;
+                }
+            };
             let live = statuses.iter().filter(|status| {
                 let state = State::from_wire(status.state);
                 status.run_id == run_id && !matches!(state, None | Some(State::Reverted))
             });
-            let place = self.experiment.place_of(quiet);
             found.extend(live.map(|status| {
                 let kind = &status.kind;
                 format!("in a quiet time, a {kind} of this run is there on {node} ({place})")

@@ -176,7 +176,7 @@ pub async fn run_recorded(
         end_recorded: false,
     };
     let limit = run.start_limit();
-    let mut ended = run.phases(place).await.err();
+    let mut ended = run.phases(place).await.err().map(|ended| run.unless_untouched(ended));
     drop(limit);
     run.end_watch(ended.is_none());
     console.quiet();
@@ -311,6 +311,14 @@ impl Run<'_> {
         self.apps.extend(apps);
     }
 
+    /// What ends a run before anything was injected refuses it: nothing has deviated.
+    fn unless_untouched(&self, ended: Ended) -> Ended {
+        match ended {
+            Ended::Stopped(why) if self.times.injected.is_none() => Ended::Refused(why),
+            other => other,
+        }
+    }
+
     async fn phases(&mut self, place: &Arc<Place>) -> Result<(), Ended> {
         self.phase(Phase::Preflight, None);
         preflight::fences(self.experiment, place).check().map_err(Ended::Refused)?;
@@ -332,7 +340,8 @@ impl Run<'_> {
         ends.unless(self.preflight(&plan, &pods)).await??;
         self.start_probes(place, &plan, &pods)?;
         self.steady_state().await?;
-        self.following = Some(Following::new(Follower::new(self.experiment, &plan, &pods), place));
+        let follower = Follower::new(self.experiment, &plan, &pods).with_away(self.away.clone());
+        self.following = Some(Following::new(follower, place));
         self.method().await?;
         self.times.method_end = Some(self.now());
         self.recovery().await

@@ -88,12 +88,18 @@ pub(super) fn fences(experiment: &Experiment, place: &Place) -> Rules {
     rules
 }
 
-/// How long a run takes at most, as planned: the look at the steady state, the method and the recovery.
+/// What a step takes besides its time: agents prepare, commit, prove and revert, or say what is in effect;
+/// and as much for the beginning of a run.
+const MARGIN: Duration = Duration::from_millis(500);
+
+/// How long a run takes at most, as planned: the look at the steady state, the method and the recovery,
+/// with a margin for whatever agents are asked.
 fn planned(experiment: &Experiment) -> Duration {
-    let method = experiment.method.iter().map(crate::experiment::Step::planned);
+    let method = experiment.method.iter().map(|step| step.takes(MARGIN));
     let recoveries = experiment.probes.iter().filter_map(|probe| probe.recovery.as_ref());
     let recovery = recoveries.map(|r| r.within.saturating_add(r.stable_for)).max();
     let begin = steady_window(experiment).saturating_add(recovery.unwrap_or_default());
+    let begin = begin.saturating_add(MARGIN);
     method.fold(begin, Duration::saturating_add)
 }
 

@@ -152,7 +152,8 @@ impl Run<'_> {
 
     /// What is reported of the condition that ended the run.
     pub(super) fn stop_report(&self) -> Option<StopReport> {
-        let raised = self.ends.raised()?;
+        // What ended a run before anything was injected has refused it.
+        let raised = self.ends.raised().filter(|_| self.times.injected.is_some())?;
         Some(StopReport {
             reason: raised.why.clone(),
             at_ms: millis(raised.at.saturating_duration_since(self.origin)),
