@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// For how long at least the system is looked at as during a fault that is over at once.
+const INSTANT_SEEN_FOR: Duration = Duration::from_secs(1);
+
 /// Points in time of a run, counted from its beginning. Those that have not come are `None`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Times {
@@ -28,7 +31,8 @@ pub struct Times {
 pub enum Window {
     /// The look at the steady state.
     Before,
-    /// From the first injection to the end of the method.
+    /// From the first injection to the end of the method; where the last step is over at once, to
+    /// a second after it at least, and to the end of an outage that goes on then.
     During,
     /// From then on.
     After,
@@ -52,9 +56,7 @@ impl Times {
     /// the first injection.
     pub fn window(&self, at: Duration) -> Option<Window> {
         if self.injected.is_some_and(|injected| at >= injected) {
-            // What a fault that is over at once did is seen after it.
-            let end = self.method_end.filter(|_| !self.ends_with_instant);
-            return Some(if end.is_some_and(|end| at >= end) {
+            return Some(if self.during_end().is_some_and(|end| at >= end) {
                 Window::After
             } else {
                 Window::During
@@ -63,6 +65,16 @@ impl Times {
         let began = self.steady_from.is_some_and(|from| at >= from);
         let ended = self.steady_to.is_some_and(|to| at >= to);
         (began && !ended).then_some(Window::Before)
+    }
+
+    fn during_end(&self) -> Option<Duration> {
+        let end = self.method_end?;
+        if !self.ends_with_instant {
+            return Some(end);
+        }
+        // What a fault that is over at once did is seen after it.
+        let seen = self.step_injected.map(|injected| injected + INSTANT_SEEN_FOR);
+        Some(seen.map_or(end, |seen| seen.max(end)))
     }
 }
 
@@ -87,7 +99,11 @@ mod tests {
             (Some(Window::Before), Some(Window::During), Some(Window::After));
         let expected = [None, before, before, None, during, during, after, after];
         assert_eq!(windows(&times), expected);
-        let instant = Times { ends_with_instant: true, ..times };
+        let instant = Times { ends_with_instant: true, step_injected: ms(30), ..times };
         assert_eq!(windows(&instant)[6..], [during, during]);
+        let at = |millis| instant.window(Duration::from_millis(millis));
+        assert_eq!([1029, 1030].map(at), [during, after], "a second is seen of it");
+        let later = Times { method_end: ms(3000), ..instant };
+        assert_eq!(later.window(Duration::from_millis(2999)), during);
     }
 }

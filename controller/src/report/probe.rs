@@ -26,10 +26,10 @@ pub struct ProbeReport {
     pub is_load: bool,
     /// Before anything was injected: in the look at the steady state.
     pub steady: WindowReport,
-    /// From the first injection to the end of the method; where the last step is over at once, to the
-    /// end of the run.
+    /// From the first injection to the end of the method; where the last step is over at once, to a
+    /// second after it at least, and to the end of an outage that goes on then.
     pub during: WindowReport,
-    /// From the end of the method on.
+    /// From then on.
     pub after: WindowReport,
     /// Over the whole run.
     pub downtime: DowntimeReport,

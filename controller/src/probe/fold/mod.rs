@@ -1,12 +1,15 @@
 //! All measures of one probe, taken in attempt by attempt and kept in a size that does not depend on
 //! how many there were. What is recorded can be measured again by the same code.
 
+mod share;
 #[cfg(test)]
 pub(super) mod tests;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use faultline_probe::{Failure, FailureKind, Sample};
+
+pub use share::Share;
 
 use super::{
     latency::Latency,
@@ -15,7 +18,7 @@ use super::{
     times::{Times, Window},
     value::{Values, check},
 };
-use crate::experiment::{Bound, Probe, Recovery, ValueRule};
+use crate::experiment::{Probe, Recovery, ValueRule};
 
 /// Outages that are kept one by one; of more than that only the sums are.
 const OUTAGES_MAX: usize = 1024;
@@ -43,6 +46,8 @@ pub struct Fold {
     seen_since: Option<Duration>,
     /// Why the last one that was not observed was not.
     unseen: Option<String>,
+    /// An attempt after the last step succeeded: what a fault did that is over at once is over, too.
+    is_after: bool,
     finder: Finder,
     outages: Vec<Outage>,
     /// Of those that are not in `outages`.
@@ -66,17 +71,6 @@ pub struct InWindow {
     pub unobserved: BTreeMap<FailureKind, u64>,
     /// How long those took that succeeded.
     pub latency: Latency,
-}
-
-/// How many attempts succeeded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Share {
-    /// Attempts that have ended, and say something of the system.
-    pub attempts: u64,
-    /// Those that succeeded.
-    pub successes: u64,
-    /// Those beside them that say nothing of it.
-    pub unobserved: u64,
 }
 
 /// For how long a probe failed.
@@ -113,43 +107,6 @@ struct Recovering {
     wrong: Option<String>,
 }
 
-impl Share {
-    /// Hundredths of a percent, rounded down; `None` without any attempt.
-    pub fn basis_points(self) -> Option<u32> {
-        let points = (u128::from(self.successes) * 10_000).checked_div(self.attempts.into())?;
-        Some(u32::try_from(points).unwrap_or(u32::MAX))
-    }
-
-    /// Whether it is within a bound; `None` without any attempt. Compared exactly, not rounded.
-    pub fn meets(self, bound: Bound<u32>) -> Option<bool> {
-        if self.attempts == 0 {
-            return None;
-        }
-        let share = u128::from(self.successes) * 10_000;
-        let asked = u128::from(bound.value) * u128::from(self.attempts);
-        Some(bound.comparison.holds(&share, &asked))
-    }
-
-    /// Whether so much of it was observed that it can be judged: something, and of all attempts that
-    /// should have been made no more than a tenth was not.
-    pub fn is_conclusive(self) -> bool {
-        let all = u128::from(self.attempts) + u128::from(self.unobserved);
-        self.attempts > 0 && u128::from(self.unobserved) * 10 <= all
-    }
-
-    /// Why it cannot be judged, if that is so: `40 of 100 attempts say nothing of the system`.
-    pub fn inconclusive(self) -> Option<String> {
-        match self {
-            Self { attempts: 0, unobserved: 0, .. } => Some("made no attempt".into()),
-            _ if self.is_conclusive() => None,
-            Self { attempts, unobserved, .. } => Some(format!(
-                "observed nothing in {unobserved} of {} attempts",
-                attempts.saturating_add(unobserved)
-            )),
-        }
-    }
-}
-
 impl Downtime {
     fn add(&mut self, outage: &Outage) {
         self.total += outage.duration();
@@ -184,6 +141,7 @@ impl Fold {
             last_began: None,
             seen_since: None,
             unseen: None,
+            is_after: false,
             finder: Finder::default(),
             outages: Vec::new(),
             unlisted: Downtime::default(),
@@ -208,7 +166,8 @@ impl Fold {
                 self.unobserved += gap.saturating_sub(self.every);
             }
         }
-        if let Some(window) = times.window(sample.began) {
+        let window = self.window_of(sample, times);
+        if let Some(window) = window {
             self.windows[window.index()].push(sample);
         }
         self.series.record(sample.began, sample.is_good().then_some(sample.took));
@@ -217,7 +176,7 @@ impl Fold {
             self.count(failure);
             self.last_failure = Some(failure.clone());
         }
-        self.observe(sample, times);
+        self.observe(sample, window, times);
         self.detect(sample, times.injected);
         self.recover(sample, times.recover_from);
         if let Some(outage) = self.finder.push(sample) {
@@ -229,7 +188,7 @@ impl Fold {
 
     /// Takes in an attempt that says nothing of the system.
     fn miss(&mut self, sample: &Sample, times: &Times) {
-        if let Some(window) = times.window(sample.began) {
+        if let Some(window) = self.window_of(sample, times) {
             self.windows[window.index()].push(sample);
         }
         self.recover(sample, times.recover_from);
@@ -237,6 +196,16 @@ impl Fold {
         // From here on nothing is known, if nothing was before.
         self.last_began.get_or_insert(sample.began);
         self.seen_since = None;
+    }
+
+    /// What a fault that is over at once did belongs to it, for as long as it goes on.
+    fn window_of(&mut self, sample: &Sample, times: &Times) -> Option<Window> {
+        let window = times.window(sample.began)?;
+        if window == Window::After && times.ends_with_instant {
+            self.is_after |= sample.is_good();
+            return Some(if self.is_after { Window::After } else { Window::During });
+        }
+        Some(window)
     }
 
     fn count(&mut self, failure: &Failure) {
@@ -255,13 +224,13 @@ impl Fold {
     }
 
     /// Before what follows, which compares with it.
-    fn observe(&mut self, sample: &Sample, times: &Times) {
+    fn observe(&mut self, sample: &Sample, window: Option<Window>, times: &Times) {
         let Some(value) = sample.value.as_ref().filter(|_| sample.is_good()) else { return };
         let values = &mut self.values;
         if times.injected.is_none_or(|injected| sample.began < injected) {
             values.before = Some(value.clone());
         }
-        if times.window(sample.began) == Some(Window::During) {
+        if window == Some(Window::During) {
             if let Some(rule) = &self.during
                 && values.wrong_during.is_none()
                 && let Err(why) = check(rule, Some(value), values.before.as_deref())

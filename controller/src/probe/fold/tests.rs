@@ -3,7 +3,7 @@
 use faultline_proto::probe::{Address, Spec, Tcp};
 
 use super::*;
-use crate::experiment::{Comparison, ProbeKind, Tolerance};
+use crate::experiment::{Bound, Comparison, ProbeKind, Tolerance};
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -103,6 +103,30 @@ fn numbers_that_nobody_counted_to_are_compared_as_well() {
     let half = Bound { comparison: Comparison::AtLeast, value: 5_001 };
     assert_eq!(share.meets(half), Some(false));
     assert!(share.inconclusive().is_some());
+}
+
+#[test]
+fn what_a_kill_did_is_seen_during_it_and_what_came_then_after_it() {
+    let times = Times {
+        injected: Some(ms(0)),
+        step_injected: Some(ms(0)),
+        method_end: Some(ms(20)),
+        recover_from: Some(ms(0)),
+        ends_with_instant: true,
+        ..Times::default()
+    };
+    let shares = |outcomes: String| {
+        let fold = fold(&outcomes, 500, &times);
+        [Window::During, Window::After].map(|window| {
+            let share = fold.window(window).share;
+            (share.attempts, share.successes)
+        })
+    };
+    assert_eq!(shares(".".repeat(150)), [(100, 100), (50, 50)], "a second of it");
+    let short = "x".repeat(30) + &".".repeat(120);
+    assert_eq!(shares(short), [(100, 70), (50, 50)]);
+    let long = "x".repeat(130) + &".".repeat(20) + "x";
+    assert_eq!(shares(long), [(130, 0), (21, 20)], "to the end of the outage");
 }
 
 #[test]

@@ -1,12 +1,15 @@
 //! What probes observed in a run that has no end, measured again from the attempts in its journal by the
 //! same code that measures a run that goes on.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use faultline_probe::Sample;
 use faultline_proto::yaml::Source;
 
-use super::{Begun, Event, Journal, Phase};
+use super::{Begun, Event, Journal, Line, Phase};
 use crate::{
     experiment::{self, Experiment, Probe},
     probe::{Fold, Times},
@@ -27,7 +30,7 @@ pub(super) fn probes(
     journal: &Journal,
     experiment: &Experiment,
 ) -> (Vec<ProbeReport>, Option<DowntimeReport>) {
-    let times = times(journal);
+    let times = times(&journal.lines);
     let mut samples: BTreeMap<&str, Vec<Sample>> = BTreeMap::new();
     for line in &journal.lines {
         if let Event::Sample(sample) = &line.event {
@@ -65,26 +68,103 @@ fn seen<'a>(probe: &Probe, recorded: impl Iterator<Item = &'a &'a str>) -> Vec<P
     recorded.filter(of_probe).map(named).collect()
 }
 
-/// The points in time that measures are taken between, as far as the journal goes.
-fn times(journal: &Journal) -> Times {
+/// The points in time that measures are taken between, as far as the journal goes: as a run notes them.
+fn times(lines: &[Line]) -> Times {
+    let run_time = |ms: f64| Duration::try_from_secs_f64(ms / 1e3).unwrap_or_default();
     let mut times = Times::default();
-    for line in &journal.lines {
-        let at = Duration::try_from_secs_f64(line.at_ms / 1e3).unwrap_or_default();
+    let mut instant: BTreeSet<&str> = BTreeSet::new();
+    // Of the step that was begun last: what it injects, whether an agent told when, what was reverted.
+    let mut step: BTreeSet<&str> = BTreeSet::new();
+    let (mut told, mut reverted) = (false, None);
+    for line in lines {
+        let at = run_time(line.at_ms);
         times.ended = Some(at);
         match &line.event {
             Event::Phase { phase: Phase::Steady, .. } => times.steady_from = Some(at),
-            Event::Phase { phase: Phase::Inject | Phase::Wait | Phase::Quiet, .. } => {
+            Event::Phase { phase: Phase::Wait | Phase::Quiet, .. } => {
                 times.steady_to.get_or_insert(at);
             }
-            Event::Ordered { .. } => {
+            Event::Prepared(prepared) if prepared.lasts_ms <= 0.0 => {
+                instant.insert(&prepared.fault);
+            }
+            Event::Phase { phase: Phase::Inject, .. } => {
+                times.steady_to.get_or_insert(at);
+                step.clear();
+            }
+            Event::Ordered { faults } => {
                 times.injected.get_or_insert(at);
+                if step.is_empty() {
+                    (told, reverted) = (false, None);
+                    times.step_injected = Some(at);
+                    times.ends_with_instant =
+                        faults.iter().all(|fault| instant.contains(fault.as_str()));
+                }
+                step.extend(faults.iter().map(String::as_str));
+            }
+            Event::Committed { fault, injected_ms } if step.contains(fault.as_str()) => {
+                let injected = run_time(*injected_ms);
+                let first = times.step_injected.filter(|_| told);
+                times.step_injected = Some(first.map_or(injected, |first| first.min(injected)));
+                times.injected = times.injected.map(|first| first.min(injected));
+                told = true;
+            }
+            Event::Reverted { fault, reverted_ms, .. } if step.contains(fault.as_str()) => {
+                reverted = reverted.max(Some(reverted_ms.map_or(at, run_time)));
+                times.recover_from =
+                    if times.ends_with_instant { times.step_injected } else { reverted };
             }
             Event::Phase { phase: Phase::Recovery, .. } => {
                 times.method_end = Some(at);
-                times.recover_from = Some(at);
+                times.recover_from.get_or_insert(at);
             }
             _ => {}
         }
     }
     times
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The points in time of a step with one fault that `lasts` so long, and is told to be over at 900 ms.
+    fn of_step(lasts_ms: u64) -> Times {
+        let events = [
+            (10, "\"event\":\"phase\",\"phase\":\"steady\",\"step\":null".to_owned()),
+            (200, "\"event\":\"phase\",\"phase\":\"inject\",\"step\":1".to_owned()),
+            (
+                250,
+                format!(
+                    "\"event\":\"prepared\",\"fault\":\"f\",\"kind\":\"k\",\"node\":\"n\",\"target\":\"t\",
+                    \"plan\":\"\",\"lastsMs\":{lasts_ms},\"deadlineMs\":5000"
+                ),
+            ),
+            (300, "\"event\":\"ordered\",\"faults\":[\"f\"]".to_owned()),
+            (305, "\"event\":\"committed\",\"fault\":\"f\",\"injectedMs\":302".to_owned()),
+            (
+                950,
+                "\"event\":\"reverted\",\"fault\":\"f\",\"revertedMs\":900,\"reason\":null".to_owned(),
+            ),
+            (1000, "\"event\":\"phase\",\"phase\":\"recovery\",\"step\":null".to_owned()),
+        ];
+        let line = |(at, event): &(u64, String)| {
+            let text = format!("{{\"atMs\":{at},\"wallUnixMs\":0,{event}}}");
+            serde_json::from_str(&text).expect("a line")
+        };
+        times(&events.iter().map(line).collect::<Vec<Line>>())
+    }
+
+    #[test]
+    fn windows_are_those_of_a_run_that_goes_on() {
+        let ms = |millis| Some(Duration::from_millis(millis));
+        let lasting = of_step(500);
+        assert_eq!((lasting.steady_from, lasting.steady_to), (ms(10), ms(200)));
+        assert_eq!((lasting.injected, lasting.step_injected), (ms(300), ms(302)));
+        assert_eq!((lasting.method_end, lasting.ended), (ms(1000), ms(1000)));
+        assert!(!lasting.ends_with_instant);
+        assert_eq!(lasting.recover_from, ms(900), "the proof of the revert");
+        let instant = of_step(0);
+        assert!(instant.ends_with_instant);
+        assert_eq!(instant.recover_from, ms(302), "what is over at once: the injection");
+    }
 }
