@@ -53,7 +53,7 @@ struct Common {
     print: bool,
     #[command(flatten)]
     place: PlaceArgs,
-    /// Write the report of the run into this directory, as EXPERIMENT-RUN.json
+    /// Write the record of the run into this directory, as EXPERIMENT-RUN/: run.json, report.html and more
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     report_dir: Option<PathBuf>,
 }
