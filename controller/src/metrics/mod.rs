@@ -2,7 +2,7 @@
 //! not say. What is not known has no series, rather than a value.
 //!
 //! [`Metrics`] takes in one report after the other. `faultline run` writes them to a file
-//! ([`file`]) or to a gateway ([`push`]). It is not the agents' metrics, which agents serve themselves.
+//! (`file`) or to a gateway (`push`). It is not the agents' metrics, which agents serve themselves.
 
 mod chaos;
 pub mod exposition;
