@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod diagnostics;
 
+pub mod cluster;
 pub mod experiment;
 pub mod place;
 

@@ -13,6 +13,8 @@ fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_faultline"));
     command.args(args).current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
     command.env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE");
+    // No cluster of whoever runs the tests.
+    command.env_remove("KUBECONFIG").env("HOME", "/nowhere");
     command
 }
 
@@ -166,8 +168,12 @@ fn wrong_usage_exits_with_2_and_says_what_to_do() {
         (&[][..], "Usage: faultline"),
         (&["rum", GOOD], "similar subcommands exist: 'run'"),
         (&["run"], "<FILE>"),
-        (&["run", GOOD], "Kubernetes comes in a later version: write `--sandbox`"),
-        (&["run", GOOD], "Usage: faultline run"),
+        (&["run", GOOD], "which cluster? there is no kubeconfig (/nowhere/.kube/config)"),
+        (&["run", "--sandbox", "--context", "x", GOOD], "cannot be used with"),
+        (
+            &["run", "--kubeconfig", GOOD, GOOD],
+            "the kubeconfig examples/quickstart.yaml cannot be used",
+        ),
         (&["run", "--sandbox", "17", GOOD], "1..=16"),
         (&["run", "--sandbox=x", GOOD], "invalid"),
         (&["run", "--sandbox", GOOD, "--inventory", "x"], "cannot be used with"),
@@ -193,7 +199,7 @@ fn wrong_usage_exits_with_2_and_says_what_to_do() {
         ),
         (&["inject", "partition", "--between", "app=a", "--for", "0s"], "--for: `0s`"),
         (&["inject", "partition", "--between", "app=a", "--between", "app=b"], "`for` is --for"),
-        (&["inject", "kill", "--target", "app=a"], "Kubernetes comes in a later version"),
+        (&["inject", "kill", "--target", "app=a"], "or `--sandbox` for a sandbox on this machine"),
         (&["sandbox", "--nodes", "2", "examples/partition.yaml"], "node3"),
     ] {
         let (code, out, err) = faultline(args);

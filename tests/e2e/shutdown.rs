@@ -56,7 +56,7 @@ impl Agent {
         let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr();
         let address = free.expect("an address").to_string();
         let credentials = authority.controller().expect("a certificate");
-        Self { dir, endpoint: AgentEndpoint { node: "node1".into(), address }, credentials }
+        Self { dir, endpoint: AgentEndpoint::direct("node1", address), credentials }
     }
 
     fn start(&self) -> Running {

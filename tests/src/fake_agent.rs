@@ -133,8 +133,7 @@ impl FakeAgent {
             .identity(Identity::from_pem(pair.cert_pem, pair.key_pem))
             .client_ca_root(Certificate::from_pem(authority.ca_pem()));
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let endpoint =
-            AgentEndpoint { node: node.into(), address: listener.local_addr()?.to_string() };
+        let endpoint = AgentEndpoint::direct(node, listener.local_addr()?.to_string());
         let calls = Arc::new(Calls::default());
         let (held, begun) = (Held::default(), Instant::now());
         let last_halt_ns = Arc::<AtomicU64>::default();

@@ -20,10 +20,10 @@ pub fn pod(name: &str, node: &str, number: u8) -> Pod {
         name: name.into(),
         uid: format!("11111111-2222-3333-4444-{number:012}"),
         node: node.into(),
-        owner: None,
         labels: BTreeMap::from([("app".into(), "api".into())]),
         addresses: vec![[10, 244, number, 2].into()],
         containers: vec![Container { name: "main".into(), id: format!("{number:064x}") }],
+        ..Pod::default()
     }
 }
 

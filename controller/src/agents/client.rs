@@ -1,35 +1,54 @@
 //! One agent: its connection, its clock, and what it is asked.
 
 use std::{
+    io,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use faultline_proto::{boottime::BootTime, id::RunId, limits::MESSAGE_BYTES_MAX, pb};
+use futures::future::BoxFuture;
+use hyper_util::rt::TokioIo;
 use pb::agent_client::AgentClient;
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::{
     Code, Status,
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Uri},
 };
 
 use super::clock::AgentClock;
-use crate::place::{AgentEndpoint, Credentials, agent_server_name};
+use crate::place::{AgentEndpoint, Credentials, Via};
 
 const CONNECT_MAX: Duration = Duration::from_secs(3);
+/// The same, where something else has to make the connection first.
+const DIALED_CONNECT_MAX: Duration = Duration::from_secs(12);
 /// How long an agent may take to answer. A revert may have to be tried several times.
 pub const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Questions by which an agent's clock is learnt.
 const CLOCK_QUESTIONS: u32 = 4;
 
+/// A connection to an agent, whatever carries it.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// Something that can connect to one agent, again and again: also to the one that takes its place.
+pub trait Dial: std::fmt::Debug + Send + Sync {
+    /// Connects.
+    fn dial(self: Arc<Self>) -> BoxFuture<'static, io::Result<Box<dyn Io>>>;
+}
+
 /// What an agent said or failed to say.
 #[derive(Debug, Error)]
 pub enum AgentError {
     /// There is none for the node.
-    #[error("node {node}: no agent is known there")]
+    #[error("node {node}: no agent is known there{}", .why.as_ref().map_or(String::new(), |why| format!(": {why}")))]
     Missing {
         /// The node.
         node: String,
+        /// Why not, where that is known.
+        why: Option<String>,
     },
     /// It cannot be reached, or does not accept this controller, or is not who it should be.
     #[error("node {node}: its agent cannot be reached at {address}")]
@@ -54,13 +73,22 @@ pub enum AgentError {
 
 impl AgentError {
     pub(super) fn missing(node: &str) -> Self {
-        Self::Missing { node: node.into() }
+        Self::Missing { node: node.into(), why: None }
+    }
+
+    /// The same, where it is known why there is none.
+    #[must_use]
+    pub fn with_why(self, known: impl Fn(&str) -> Option<String>) -> Self {
+        match self {
+            Self::Missing { node, why: None } => Self::Missing { why: known(&node), node },
+            other => other,
+        }
     }
 
     /// The node it is about.
     pub fn node(&self) -> &str {
         match self {
-            Self::Missing { node }
+            Self::Missing { node, .. }
             | Self::Unreachable { node, .. }
             | Self::Refused { node, .. } => node,
         }
@@ -94,7 +122,7 @@ impl Agent {
                 source,
             };
         let tls = ClientTlsConfig::new()
-            .domain_name(agent_server_name(&endpoint.node))
+            .domain_name(endpoint.expected_name())
             .ca_certificate(Certificate::from_pem(&credentials.ca_pem))
             .identity(Identity::from_pem(&credentials.cert_pem, &credentials.key_pem));
         let connecting = Endpoint::from_shared(format!("https://{}", endpoint.address))
@@ -105,10 +133,7 @@ impl Agent {
             .http2_keep_alive_interval(Duration::from_secs(5))
             .keep_alive_timeout(Duration::from_secs(5));
         // The kernel accepts connections for a process that is stopped; only TLS is never answered.
-        let channel = tokio::time::timeout(CONNECT_MAX, connecting.connect())
-            .await
-            .map_err(|_late| unreachable(format!("no answer within {CONNECT_MAX:?}").into()))?
-            .map_err(|e| unreachable(e.into()))?;
+        let channel = connect(connecting, &endpoint.via).await.map_err(unreachable)?;
         let mut client = AgentClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
@@ -126,6 +151,11 @@ impl Agent {
             }
         })?;
         let (node, address) = (endpoint.node.clone(), endpoint.address.clone());
+        // Where agents share a certificate, only that tells them apart.
+        if description.node != node {
+            let other = &description.node;
+            return Err(unreachable(format!("the agent of `{other}` answers there").into()));
+        }
         let clock = Arc::new(Mutex::new(clock));
         Ok(Self { node, address, client, clock, description })
     }
@@ -319,6 +349,27 @@ impl Agent {
             _ => AgentError::Refused { node: self.node.clone(), status: Box::new(status) },
         }
     }
+}
+
+async fn connect(
+    endpoint: Endpoint,
+    via: &Via,
+) -> Result<Channel, Box<dyn std::error::Error + Send + Sync>> {
+    let (limit, connected) = match via {
+        Via::Direct => (CONNECT_MAX, tokio::time::timeout(CONNECT_MAX, endpoint.connect()).await),
+        Via::Dialed(dial) => {
+            let dial = Arc::clone(dial);
+            let connector = tower::service_fn(move |_: Uri| {
+                let connecting = Arc::clone(&dial).dial();
+                async move { connecting.await.map(TokioIo::new) }
+            });
+            let endpoint = endpoint.connect_timeout(DIALED_CONNECT_MAX);
+            let connecting = endpoint.connect_with_connector(connector);
+            (DIALED_CONNECT_MAX, tokio::time::timeout(DIALED_CONNECT_MAX, connecting).await)
+        }
+    };
+    let connected = connected.map_err(|_late| format!("no answer within {limit:?}"))?;
+    Ok(connected?)
 }
 
 fn timed<T>(message: T) -> tonic::Request<T> {

@@ -15,7 +15,7 @@ use std::{
 use faultline_proto::{id::RunId, pb};
 use futures::{StreamExt, stream};
 
-pub use client::{ANSWER_MAX, Agent, AgentError};
+pub use client::{ANSWER_MAX, Agent, AgentError, Dial, Io};
 pub use clock::AgentClock;
 
 use crate::place::{AgentEndpoint, Credentials};

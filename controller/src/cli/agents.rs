@@ -1,36 +1,38 @@
-//! `faultline ps`, `halt` and `resume`: what is asked of all agents of an inventory at once. None of
+//! `faultline ps`, `halt` and `resume`: what is asked of all agents of a place at once. None of
 //! them succeeds where an agent could not be asked.
 
-use super::{Exit, HaltRequest, Output, PsRequest, ResumeRequest, enter::inside_inventory, print};
+use super::{
+    Exit, HaltRequest, Output, PlaceChoice, PsRequest, ResumeRequest, enter::inside, print,
+};
 use crate::{
     ops::{self, Overview, Resumed},
     place::Place,
 };
 
-pub(super) fn ps(request: &PsRequest) -> anyhow::Result<Exit> {
-    let PsRequest { inventory, output } = request;
-    inside_inventory(inventory, *output, async |inventory| {
-        let overview = ops::ps(&Place::Inventory(inventory)).await?;
-        show(&overview, *output)?;
+pub(super) fn ps(request: PsRequest) -> anyhow::Result<Exit> {
+    let PsRequest { place, output } = request;
+    at(place, output, async |place| {
+        let overview = ops::ps(&place).await?;
+        show(&overview, output)?;
         let asked = if overview.is_complete() { Exit::Held } else { Exit::Refused };
         Ok(if overview.has_residue() { Exit::Residue } else { asked })
     })
 }
 
-pub(super) fn halt(request: &HaltRequest) -> anyhow::Result<Exit> {
-    let HaltRequest { inventory, reason, output } = request;
-    inside_inventory(inventory, *output, async |inventory| {
-        let overview = ops::halt(&Place::Inventory(inventory), reason).await?;
-        show(&overview, *output)?;
+pub(super) fn halt(request: HaltRequest) -> anyhow::Result<Exit> {
+    let HaltRequest { place, reason, output } = request;
+    at(place, output, async |place| {
+        let overview = ops::halt(&place, &reason).await?;
+        show(&overview, output)?;
         let unproven = overview.has_residue() || !overview.is_complete();
         Ok(if unproven { Exit::Residue } else { Exit::Held })
     })
 }
 
-pub(super) fn resume(request: &ResumeRequest) -> anyhow::Result<Exit> {
-    let ResumeRequest { inventory, acknowledged, output } = request;
-    inside_inventory(inventory, *output, async |inventory| {
-        let resumed = ops::resume(&Place::Inventory(inventory), acknowledged).await?;
+pub(super) fn resume(request: ResumeRequest) -> anyhow::Result<Exit> {
+    let ResumeRequest { place, acknowledged, output } = request;
+    at(place, output, async |place| {
+        let resumed = ops::resume(&place, &acknowledged).await?;
         let Resumed { not_resumed, .. } = &resumed;
         match output {
             Output::Json => print::json(&resumed)?,
@@ -42,6 +44,18 @@ pub(super) fn resume(request: &ResumeRequest) -> anyhow::Result<Exit> {
             }
         }
         Ok(if not_resumed.is_empty() { Exit::Held } else { Exit::Refused })
+    })
+}
+
+/// Does something at a place that is there already.
+fn at<F: Future<Output = anyhow::Result<Exit>>>(
+    choice: PlaceChoice,
+    output: Output,
+    work: impl FnOnce(Place) -> F,
+) -> anyhow::Result<Exit> {
+    inside(choice, output, async |entry| match Option::<Place>::from(entry) {
+        Some(place) => work(place).await,
+        None => anyhow::bail!("a sandbox that is yet to be built has no agents"),
     })
 }
 

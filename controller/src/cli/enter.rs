@@ -6,11 +6,14 @@ use std::{future::Future, path::Path, sync::Arc, time::Instant};
 use anyhow::Context;
 use tokio::runtime::{Builder, Runtime};
 
-use super::{Exit, Output, PlaceChoice, validate};
+use super::{Exit, Output, PlaceChoice, print, validate};
 use crate::{
+    cluster::{Cluster, ClusterError},
     experiment::{FileError, LoadErrors, SandboxSpec},
+    place::Place,
     place::inventory::{self, Inventory, InventoryError},
     report::{Console, counted, time},
+    run,
     sandbox::{self, Entered, Sandbox},
 };
 
@@ -28,6 +31,19 @@ pub(super) enum Entry {
     },
     /// The network that an inventory's pods and agents are in.
     Inventory(Inventory),
+    /// A cluster, connected to; boxed, since it is much the largest.
+    Cluster(Box<Cluster>),
+}
+
+impl From<Entry> for Option<Place> {
+    /// The place that an entry is; `None` where one has yet to be built.
+    fn from(entry: Entry) -> Self {
+        match entry {
+            Entry::Sandbox { .. } => None,
+            Entry::Inventory(inventory) => Some(Place::Inventory(inventory)),
+            Entry::Cluster(cluster) => Some(Place::Cluster(cluster)),
+        }
+    }
 }
 
 /// Enters a place, and does the work in a runtime. Must come before any thread is started, since
@@ -45,7 +61,26 @@ pub(super) fn inside<F: Future<Output = anyhow::Result<Exit>>>(
         PlaceChoice::Inventory(file) => {
             inside_inventory(&file, output, |inventory| work(Entry::Inventory(inventory)))
         }
+        PlaceChoice::Cluster(choice) => runtime()?.block_on(async {
+            match Cluster::connect(&choice).await {
+                Ok(cluster) => work(Entry::Cluster(Box::new(cluster))).await,
+                Err(error) => Ok(no_cluster(&error, output)),
+            }
+        }),
     }
+}
+
+/// Says why there is no cluster: what was written is wrong, or what is there is no help.
+pub(super) fn no_cluster(error: &ClusterError, output: Output) -> Exit {
+    let exit = match error {
+        ClusterError::NoCluster { .. }
+        | ClusterError::Kubeconfig { .. }
+        | ClusterError::UnknownContext { .. }
+        | ClusterError::SeveralInstallations { .. } => Exit::Invalid,
+        _ => Exit::Refused,
+    };
+    print::failure(output, &run::one_line(error), exit);
+    exit
 }
 
 /// Enters the place of an inventory, and does the work in a runtime, as [`inside`] does. Mistakes in

@@ -11,9 +11,7 @@ use faultline_proto::{
     yaml::Source,
 };
 
-use super::{
-    Exit, MetricsArgs, Output, PlaceArgs, RunRequest, place, print, run, validate, wrong_usage,
-};
+use super::{Exit, MetricsArgs, Output, PlaceArgs, RunRequest, print, run, validate, wrong_usage};
 use crate::experiment::{self, API_VERSION, FileError, KIND, LoadErrors};
 
 /// What the text that the flags come to is called in messages.
@@ -144,9 +142,7 @@ pub(super) fn main(args: InjectArgs, output: Output) -> anyhow::Result<Exit> {
         print::out(&written.text)?;
         return Ok(Exit::Held);
     }
-    let Some(place) = args.common.place.choice() else {
-        return Ok(wrong_usage("inject", place::NOWHERE));
-    };
+    let place = args.common.place.choice();
     let report_dir = args.common.report_dir;
     let metrics = MetricsArgs::default();
     run::run(RunRequest { experiments, place, output, report_dir, metrics })

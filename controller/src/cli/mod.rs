@@ -34,7 +34,7 @@ use crate::{
     report::Output,
     sandbox,
 };
-use place::PlaceArgs;
+use place::{ClusterArgs, PlaceArgs};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -128,7 +128,7 @@ JSON is the report of the run, or a list of reports where several experiments ar
   faultline ps --inventory nodes.json --output json")]
     Ps {
         #[command(flatten)]
-        inventory: InventoryArgs,
+        agents: AgentsArgs,
     },
     /// Revert everything everywhere, and refuse new runs until `resume`
     #[command(after_help = "Example:
@@ -138,7 +138,7 @@ JSON is the report of the run, or a list of reports where several experiments ar
         #[arg(long, value_parser = reason)]
         reason: String,
         #[command(flatten)]
-        inventory: InventoryArgs,
+        agents: AgentsArgs,
     },
     /// Allow runs again after `halt`, or beside what is stuck
     #[command(after_help = RESUME_HELP)]
@@ -150,7 +150,7 @@ JSON is the report of the run, or a list of reports where several experiments ar
         #[arg(long, value_name = "ID", num_args = 1.., value_parser = fault_id)]
         acknowledge: Vec<FaultId>,
         #[command(flatten)]
-        inventory: InventoryArgs,
+        agents: AgentsArgs,
     },
     /// Build a sandbox and keep it until Ctrl-C; print where its inventory is
     #[command(after_help = "Examples, the second and third in another terminal:
@@ -189,10 +189,13 @@ JSON is the report of the run, or a list of reports where several experiments ar
 }
 
 #[derive(Debug, clap::Args)]
-struct InventoryArgs {
-    /// The pods and agents, as `faultline sandbox` writes them [default: the sandbox that runs here]
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+struct AgentsArgs {
+    /// The pods and agents, as `faultline sandbox` writes them [default: the sandbox that runs here, or the cluster]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Where")]
+    #[arg(conflicts_with_all = ["kubeconfig", "context"])]
     inventory: Option<PathBuf>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
 }
 
 fn reason(text: &str) -> Result<String, String> {
@@ -260,15 +263,15 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Plan { files, place } => place_and_files("plan", place, &files, output)?
             .map(|(place, experiments)| run::plan(PlanRequest { experiments, place, output })),
         Command::Inject(args) => return inject::main(args, output),
-        Command::Ps { inventory } => {
-            inventory.find("ps").map(|inventory| agents::ps(&PsRequest { inventory, output }))
+        Command::Ps { agents } => {
+            agents.find("ps").map(|place| agents::ps(PsRequest { place, output }))
         }
-        Command::Halt { reason, inventory } => inventory
-            .find("halt")
-            .map(|inventory| agents::halt(&HaltRequest { inventory, reason, output })),
-        Command::Resume { acknowledge: acknowledged, inventory } => inventory
+        Command::Halt { reason, agents } => {
+            agents.find("halt").map(|place| agents::halt(HaltRequest { place, reason, output }))
+        }
+        Command::Resume { acknowledge: acknowledged, agents } => agents
             .find("resume")
-            .map(|inventory| agents::resume(&ResumeRequest { inventory, acknowledged, output })),
+            .map(|place| agents::resume(ResumeRequest { place, acknowledged, output })),
         Command::Sandbox { file, nodes } => sandbox_of(file, nodes, output)?
             .map(|sandbox| keep::main(&SandboxRequest { sandbox, output })),
     };
@@ -291,29 +294,28 @@ fn wrong_usage(command: &str, message: &str) -> Exit {
     Exit::Invalid
 }
 
-impl InventoryArgs {
-    /// The file that was named, or that of the one sandbox there is.
-    fn find(self, command: &'static str) -> Result<PathBuf, Stop> {
+impl AgentsArgs {
+    /// The file or the cluster that was named, or the one sandbox there is, or the cluster there is.
+    fn find(self, command: &'static str) -> Result<PlaceChoice, Stop> {
         if let Some(file) = self.inventory {
-            return Ok(file);
+            return Ok(PlaceChoice::Inventory(file));
         }
         let mut running = sandbox::running();
         running.sort();
-        if let [only] = running.as_slice() {
-            print::err(&format!("of the sandbox that runs here: {}\n", only.display()));
-            return Ok(only.clone());
+        match running.as_slice() {
+            _ if self.cluster.is_given() => Ok(PlaceChoice::Cluster(self.cluster.choice())),
+            [] => Ok(PlaceChoice::Cluster(self.cluster.choice())),
+            [only] => {
+                print::err(&format!("of the sandbox that runs here: {}\n", only.display()));
+                Ok(PlaceChoice::Inventory(only.clone()))
+            }
+            several => Err(Stop::Usage { command, message: whose_agents(several) }),
         }
-        Err(Stop::Usage { command, message: whose_agents(&running) })
     }
 }
 
 /// What is said where it is not clear which sandbox is meant.
 fn whose_agents(running: &[PathBuf]) -> String {
-    if running.is_empty() {
-        return "whose agents? No sandbox of this user runs here, and Kubernetes comes in a later \
-                version: start one with `faultline sandbox`, or write `--inventory FILE`"
-            .into();
-    }
     let each: Vec<String> =
         running.iter().map(|file| format!("\n  --inventory {}", file.display())).collect();
     format!("whose agents? {} sandboxes run here: write one of{}", running.len(), each.concat())
@@ -330,9 +332,7 @@ fn place_and_files(
         Ok(experiments) => experiments,
         Err(errors) => return Ok(Err(Stop::Files(validate::refuse(&errors, output)?))),
     };
-    let Some(place) = place.choice() else {
-        return Ok(Err(Stop::Usage { command, message: place::NOWHERE.into() }));
-    };
+    let place = place.choice();
     if let PlaceChoice::Sandbox { nodes } = place {
         for loaded in &experiments {
             if let Err(why) = SandboxSpec::resolve(loaded.experiment.sandbox.as_ref(), nodes) {
@@ -375,7 +375,6 @@ mod tests {
 
     #[test]
     fn without_an_inventory_it_is_said_which_there_are() {
-        assert!(whose_agents(&[]).contains("No sandbox of this user runs here"));
         let message = whose_agents(&["/a/inventory.json".into(), "/b/inventory.json".into()]);
         assert!(message.contains("2 sandboxes run here"), "{message}");
         assert!(message.ends_with("\n  --inventory /b/inventory.json"), "{message}");

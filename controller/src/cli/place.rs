@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, ValueHint};
 
-use crate::experiment::SANDBOX_NODES_MAX;
+use crate::{cluster::ClusterChoice, experiment::SANDBOX_NODES_MAX};
 
 /// Where an experiment runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub enum PlaceChoice {
     },
     /// On the pods and agents that a file lists.
     Inventory(PathBuf),
+    /// In a Kubernetes cluster.
+    Cluster(ClusterChoice),
 }
 
 /// The flags of [`PlaceChoice`].
@@ -27,25 +29,52 @@ pub(super) struct PlaceArgs {
     /// experiment's `sandbox` section says how many, or there are three.
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, help_heading = "Where")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(SANDBOX_NODES_MAX)))]
-    #[arg(conflicts_with = "inventory")]
+    #[arg(conflicts_with_all = ["inventory", "kubeconfig", "context"])]
     #[allow(clippy::option_option, reason = "the way clap says: flag, with or without a value")]
     sandbox: Option<Option<u32>>,
     /// Run on the pods and agents that FILE lists
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Where")]
+    #[arg(conflicts_with_all = ["kubeconfig", "context"])]
     inventory: Option<PathBuf>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
 }
 
-/// What is said when neither is given.
-pub(super) const NOWHERE: &str = "where should this run? Kubernetes comes in a later version: \
-     write `--sandbox` for a sandbox on this machine, or `--inventory FILE`";
+/// Which cluster, and which Faultline in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Where")]
+pub(super) struct ClusterArgs {
+    /// The kubeconfig [default: that of KUBECONFIG or ~/.kube/config, or the pod that this runs in]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig [default: its current one]
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    /// The namespace that Faultline is installed in, where it is in more than one
+    #[arg(long, value_name = "NAMESPACE", env = "FAULTLINE_INSTALLATION")]
+    installation: Option<String>,
+}
+
+impl ClusterArgs {
+    /// What was chosen.
+    pub(super) fn choice(self) -> ClusterChoice {
+        let Self { kubeconfig, context, installation } = self;
+        ClusterChoice { kubeconfig, context, installation }
+    }
+
+    /// Whether a cluster was chosen in words.
+    pub(super) fn is_given(&self) -> bool {
+        self.kubeconfig.is_some() || self.context.is_some()
+    }
+}
 
 impl PlaceArgs {
-    /// What was chosen, if anything.
-    pub(super) fn choice(self) -> Option<PlaceChoice> {
+    /// What was chosen: a cluster, where nothing else was.
+    pub(super) fn choice(self) -> PlaceChoice {
         match (self.sandbox, self.inventory) {
-            (Some(nodes), _) => Some(PlaceChoice::Sandbox { nodes }),
-            (None, Some(file)) => Some(PlaceChoice::Inventory(file)),
-            (None, None) => None,
+            (Some(nodes), _) => PlaceChoice::Sandbox { nodes },
+            (None, Some(file)) => PlaceChoice::Inventory(file),
+            (None, None) => PlaceChoice::Cluster(self.cluster.choice()),
         }
     }
 }

@@ -40,7 +40,7 @@ pub struct PlanRequest {
 #[derive(Debug)]
 pub struct PsRequest {
     /// Whose agents are asked.
-    pub inventory: PathBuf,
+    pub place: PlaceChoice,
     /// How results are printed.
     pub output: Output,
 }
@@ -49,7 +49,7 @@ pub struct PsRequest {
 #[derive(Debug)]
 pub struct HaltRequest {
     /// Whose agents are told.
-    pub inventory: PathBuf,
+    pub place: PlaceChoice,
     /// Why: not empty, and no longer than agents take.
     pub reason: String,
     /// How results are printed.
@@ -60,7 +60,7 @@ pub struct HaltRequest {
 #[derive(Debug)]
 pub struct ResumeRequest {
     /// Whose agents are told.
-    pub inventory: PathBuf,
+    pub place: PlaceChoice,
     /// What is stuck and was looked at by whoever says this.
     pub acknowledged: Vec<FaultId>,
     /// How results are printed.

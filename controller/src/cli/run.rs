@@ -87,6 +87,12 @@ async fn run_one(
             };
             (report, Entry::Inventory(inventory))
         }
+        Entry::Cluster(cluster) => {
+            let place = Place::Cluster(cluster);
+            let (report, place) = run_in(loaded, place, console, interrupt, report_dir).await;
+            let Some(Place::Cluster(cluster)) = place else { unreachable!("it was made of one") };
+            (report, Entry::Cluster(cluster))
+        }
         Entry::Sandbox { entered, nodes } => {
             let report = match sandbox_for(loaded, nodes, &entered, console).await {
                 Ok(sandbox) => {
@@ -179,7 +185,7 @@ async fn sandbox_for(
 async fn leave(place: Place, console: &Console) -> (Vec<String>, Option<Place>) {
     match place {
         Place::Sandbox(sandbox) => (take_down(sandbox, console).await, None),
-        Place::Inventory(_) => (Vec::new(), Some(place)),
+        Place::Inventory(_) | Place::Cluster(_) => (Vec::new(), Some(place)),
     }
 }
 
@@ -238,6 +244,12 @@ async fn plan_one(
             let report = plan_in(loaded, &place, console, interrupt).await;
             let Place::Inventory(inventory) = place else { unreachable!("it was made of one") };
             (report, Entry::Inventory(inventory), Vec::new())
+        }
+        Entry::Cluster(cluster) => {
+            let place = Place::Cluster(cluster);
+            let report = plan_in(loaded, &place, console, interrupt).await;
+            let Place::Cluster(cluster) = place else { unreachable!("it was made of one") };
+            (report, Entry::Cluster(cluster), Vec::new())
         }
         Entry::Sandbox { entered, nodes } => {
             let place = Place::Sandbox(sandbox_for(loaded, nodes, &entered, console).await?);

@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn without_an_answer_the_longest_lease_there_can_be_is_told() {
-        let error = AgentError::Missing { node: "node1".into() };
+        let error = AgentError::Missing { node: "node1".into(), why: None };
         let unreachable = Unreachable::new(&error, None);
         let end = unreachable.faults_end.expect("it may hold something");
         assert_eq!((end.left(), end.is_known), (LEASE_MAX, false));

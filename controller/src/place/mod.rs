@@ -1,11 +1,11 @@
 //! Where an experiment runs: which pods there are, and how their agents are reached.
 //!
-//! A place is the sandbox or an inventory file. Whoever runs an experiment does not know which.
+//! A place is the sandbox, an inventory file or a Kubernetes cluster. Whoever runs an experiment does not know which.
 
 pub mod inventory;
 mod state;
 
-use std::{collections::BTreeMap, net::IpAddr, path::Path, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use faultline_proto::target::{self, Target};
 use serde::{Deserialize, Serialize};
@@ -14,12 +14,14 @@ use thiserror::Error;
 use self::inventory::{Inventory, InventoryError};
 pub use self::state::{NotTold, PodState};
 use crate::{
+    agents::Dial,
+    cluster::{Cluster, ClusterError},
     report::counted,
     sandbox::{Sandbox, StepError},
 };
 
 /// A pod, as a place knows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pod {
     /// Its namespace.
     pub namespace: String,
@@ -29,15 +31,30 @@ pub struct Pod {
     pub uid: String,
     /// The node it runs on.
     pub node: String,
-    /// What made it, and makes another one in its place; `None`: nobody knows.
+    /// What made it, and makes another one in its place, in a cluster as `deployment/api`; `None`: nobody knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
-    /// Its containers, the first of which is meant where none is named.
+    /// Its containers that run, the first of which is meant where none is named.
     pub containers: Vec<target::Container>,
+    /// Its annotations; only a cluster tells them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// The labels of its node; only a cluster tells them, where somebody needs them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_labels: BTreeMap<String, String>,
+    /// The Services that send it traffic, by name; only a cluster tells them, where somebody needs them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<String>,
+    /// `Pending` or `Running`; only a cluster tells that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    /// Whether it is ready; only a cluster tells that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<bool>,
 }
 
 impl Pod {
@@ -68,9 +85,48 @@ impl Pod {
 pub struct AgentEndpoint {
     /// The node.
     pub node: String,
-    /// `host:port`, to be spoken to with mutual TLS. The agent's certificate is valid for
-    /// [`agent_server_name`] of the node.
+    /// `host:port`, to be spoken to with mutual TLS. The agent's certificate is valid for its `server_name`.
     pub address: String,
+    /// How that address is connected to.
+    #[serde(skip)]
+    pub via: Via,
+    /// The name that its certificate is valid for; [`agent_server_name`] of the node if `None`.
+    #[serde(skip)]
+    pub server_name: Option<String>,
+}
+
+/// How an agent's address is connected to.
+#[derive(Debug, Clone, Default)]
+pub enum Via {
+    /// Over the network that this process is in.
+    #[default]
+    Direct,
+    /// Through something else, which also finds the agent again when it has moved.
+    Dialed(Arc<dyn Dial>),
+}
+
+impl PartialEq for Via {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Direct, Self::Direct) => true,
+            (Self::Dialed(a), Self::Dialed(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Via {}
+
+impl AgentEndpoint {
+    /// An agent whose address this process can connect to, with a certificate of its own node.
+    pub fn direct(node: impl Into<String>, address: impl Into<String>) -> Self {
+        Self { node: node.into(), address: address.into(), via: Via::Direct, server_name: None }
+    }
+
+    /// The name that its certificate must be valid for.
+    pub fn expected_name(&self) -> String {
+        self.server_name.clone().unwrap_or_else(|| agent_server_name(&self.node))
+    }
 }
 
 /// The name that the certificate of a node's agent is valid for.
@@ -164,11 +220,31 @@ pub enum ExecError {
     /// It could not be started or waited for.
     #[error(transparent)]
     Step(#[from] StepError),
+    /// The cluster did not do it.
+    #[error(transparent)]
+    Cluster(Box<ClusterError>),
 }
 
 /// How far somebody has looked at the pods of a place: at first, not at all.
 #[derive(Debug, Default)]
-pub struct Seen(Option<inventory::Version>);
+pub struct Seen(Option<SeenVersion>);
+
+#[derive(Debug, PartialEq, Eq)]
+enum SeenVersion {
+    Inventory(inventory::Version),
+    Cluster(u64),
+}
+
+/// Why nobody knows how the pods of a place are now.
+#[derive(Debug, Error)]
+pub enum LookError {
+    /// The inventory cannot be read now.
+    #[error(transparent)]
+    Inventory(#[from] InventoryError),
+    /// The cluster tells nothing now.
+    #[error("the cluster does not tell how its pods are now: {0}")]
+    Cluster(String),
+}
 
 /// Where an experiment runs.
 #[derive(Debug)]
@@ -177,6 +253,8 @@ pub enum Place {
     Sandbox(Sandbox),
     /// What a file says there is.
     Inventory(Inventory),
+    /// A Kubernetes cluster.
+    Cluster(Box<Cluster>),
 }
 
 impl Place {
@@ -185,18 +263,30 @@ impl Place {
         match self {
             Self::Sandbox(sandbox) => sandbox.pods(),
             Self::Inventory(inventory) => inventory.pods(),
+            Self::Cluster(cluster) => cluster.pods(),
         }
     }
 
     /// The pods as they are now, if that may be something new since the last such look.
     ///
     /// # Errors
-    /// When the inventory cannot be read now: what is in it is not known.
-    pub fn look(&self, seen: &mut Seen) -> Result<Option<Vec<Pod>>, InventoryError> {
+    /// When nobody can tell now.
+    pub fn look(&self, seen: &mut Seen) -> Result<Option<Vec<Pod>>, LookError> {
         match self {
             Self::Sandbox(sandbox) => Ok(Some(sandbox.pods())),
+            Self::Cluster(cluster) => {
+                if let Some(trouble) = cluster.trouble() {
+                    return Err(LookError::Cluster(trouble));
+                }
+                let version = Some(SeenVersion::Cluster(cluster.version()));
+                if version == seen.0 {
+                    return Ok(None);
+                }
+                seen.0 = version;
+                Ok(Some(cluster.pods()))
+            }
             Self::Inventory(inventory) => {
-                let version = inventory.version();
+                let version = inventory.version().map(SeenVersion::Inventory);
                 if version.is_some() && version == seen.0 {
                     return Ok(None);
                 }
@@ -215,6 +305,7 @@ impl Place {
         match self {
             Self::Sandbox(sandbox) => Ok(sandbox.pod_states()),
             Self::Inventory(_) => Err(NotTold),
+            Self::Cluster(cluster) => Ok(cluster.pod_states()),
         }
     }
 
@@ -223,6 +314,7 @@ impl Place {
         match self {
             Self::Sandbox(sandbox) => sandbox.agents(),
             Self::Inventory(inventory) => inventory.agents.clone(),
+            Self::Cluster(cluster) => cluster.agents(),
         }
     }
 
@@ -234,6 +326,7 @@ impl Place {
         match self {
             Self::Sandbox(sandbox) => Ok(sandbox.credentials().clone()),
             Self::Inventory(inventory) => inventory.credentials(),
+            Self::Cluster(cluster) => Ok(cluster.credentials().clone()),
         }
     }
 
@@ -250,6 +343,23 @@ impl Place {
         match self {
             Self::Sandbox(sandbox) => sandbox.exec(pod, command, within).await,
             Self::Inventory(inventory) => inventory.exec(pod, command, within).await,
+            Self::Cluster(cluster) => cluster.exec(pod, command, within).await,
+        }
+    }
+
+    /// Why nobody can be asked on a node, where more is known than that there is no agent.
+    pub fn why_no_agent(&self, node: &str) -> Option<String> {
+        match self {
+            Self::Sandbox(_) | Self::Inventory(_) => None,
+            Self::Cluster(cluster) => Some(cluster.why_no_agent(node)),
+        }
+    }
+
+    /// The cluster, where it is one.
+    pub fn cluster(&self) -> Option<&Cluster> {
+        match self {
+            Self::Sandbox(_) | Self::Inventory(_) => None,
+            Self::Cluster(cluster) => Some(cluster),
         }
     }
 
@@ -258,13 +368,14 @@ impl Place {
         match self {
             Self::Sandbox(_) => true,
             Self::Inventory(inventory) => inventory.network.is_some(),
+            Self::Cluster(_) => false,
         }
     }
 
     /// The file that says what there is, where one does.
     pub fn file(&self) -> Option<&Path> {
         match self {
-            Self::Sandbox(_) => None,
+            Self::Sandbox(_) | Self::Cluster(_) => None,
             Self::Inventory(inventory) => Some(&inventory.file),
         }
     }
@@ -278,6 +389,7 @@ impl Place {
             Self::Inventory(inventory) => {
                 format!("the inventory {} of {counts}", inventory.file.display())
             }
+            Self::Cluster(cluster) => format!("{} of {counts}", cluster.name()),
         }
     }
 }

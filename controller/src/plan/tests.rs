@@ -13,10 +13,9 @@ fn pod(name: &str, app: &str, node: &str) -> Pod {
         name: name.into(),
         uid: format!("uid-{name}"),
         node: node.into(),
-        owner: None,
         labels: BTreeMap::from([("app".into(), app.into())]),
         addresses: vec![[10, 0, 0, 1].into()],
-        containers: Vec::new(),
+        ..Pod::default()
     }
 }
 

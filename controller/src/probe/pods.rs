@@ -113,10 +113,7 @@ mod tests {
                 name: format!("api-{index}"),
                 uid: index.to_string(),
                 node: "node1".into(),
-                owner: None,
-                labels: BTreeMap::new(),
-                addresses: Vec::new(),
-                containers: Vec::new(),
+                ..Pod::default()
             },
             ready: *ready,
             restarts: *restarts,

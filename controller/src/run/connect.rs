@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{one_line, one_lines};
 use crate::{
-    agents::Fleet,
+    agents::{AgentError, Fleet},
     experiment::{Experiment, Probe},
     place::{Place, Pod},
     plan::Plan,
@@ -14,6 +14,15 @@ use crate::{
 async fn connect_to(place: &Place, nodes: &BTreeSet<&str>) -> Result<Fleet, Vec<String>> {
     let endpoints: Vec<_> =
         place.agents().into_iter().filter(|agent| nodes.contains(agent.node.as_str())).collect();
+    let has_agent = |node: &&&str| endpoints.iter().any(|agent| agent.node == ***node);
+    let missing = nodes.iter().filter(|node| !has_agent(node)).map(|node| {
+        let (node, why) = ((*node).to_owned(), place.why_no_agent(node));
+        AgentError::Missing { node, why }
+    });
+    let missing: Vec<AgentError> = missing.collect();
+    if !missing.is_empty() {
+        return Err(one_lines(&missing));
+    }
     let credentials = place.credentials().map_err(|e| vec![one_line(&e)])?;
     Fleet::connect(&endpoints, &credentials).await.map_err(|errors| one_lines(&errors))
 }

@@ -132,6 +132,7 @@ impl NodePlan {
             labels: pod.labels.clone(),
             addresses: self.addresses(pod),
             containers: Vec::new(),
+            ..Pod::default()
         }
     }
 }

@@ -206,9 +206,9 @@ impl Sandbox {
 }
 
 fn endpoints(plans: &[NodePlan]) -> Vec<AgentEndpoint> {
-    let endpoint = |plan: &NodePlan| AgentEndpoint {
-        node: plan.name.clone(),
-        address: format!("{}:{AGENT_PORT}", address::node(plan.index).v4),
+    let endpoint = |plan: &NodePlan| {
+        let address = format!("{}:{AGENT_PORT}", address::node(plan.index).v4);
+        AgentEndpoint::direct(plan.name.clone(), address)
     };
     plans.iter().map(endpoint).collect()
 }

@@ -138,7 +138,7 @@ fn agent(node: &Node, problems: &mut Problems) -> Option<AgentEndpoint> {
     let node = fields.required("node", problems, name);
     let address = fields.required("address", problems, host_port);
     fields.finish(problems);
-    Some(AgentEndpoint { node: node?, address: address? })
+    Some(AgentEndpoint::direct(node?, address?))
 }
 
 /// `host:port`; an IPv6 address stands in brackets.
@@ -179,6 +179,7 @@ fn pod(node: &Node, problems: &mut Problems) -> Option<Pod> {
         labels: labels.unwrap_or_default(),
         addresses: addresses.unwrap_or_default(),
         containers: containers.unwrap_or_default(),
+        ..Pod::default()
     })
 }
 

@@ -1,0 +1,160 @@
+//! From what a person chose to a client of an API server: a kubeconfig and one of its contexts, or the pod that
+//! this runs in.
+
+use std::{env, path::PathBuf, time::Duration};
+
+use faultline_proto::yaml::nearest;
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
+};
+
+use super::error::{Asked, ClusterError};
+
+/// How long the API server may take to answer what is no watch.
+pub(super) const API_ANSWER_MAX: Duration = Duration::from_secs(15);
+
+/// Which cluster, and which installation of Faultline in it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClusterChoice {
+    /// The kubeconfig; that of `KUBECONFIG` or `~/.kube/config` if `None`, or else the pod that this runs in.
+    pub kubeconfig: Option<PathBuf>,
+    /// The context; the current one if `None`.
+    pub context: Option<String>,
+    /// The namespace that Faultline is installed in; wherever it is found if `None`.
+    pub installation: Option<String>,
+}
+
+/// A way to an API server.
+#[derive(Clone)]
+pub struct Connection {
+    client: Client,
+    config: Config,
+    server: String,
+    /// The context of a kubeconfig; `None` in a pod.
+    context: Option<String>,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// Makes a client. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// When no cluster is configured, or what is configured cannot be used.
+    pub async fn open(choice: &ClusterChoice) -> Result<Self, ClusterError> {
+        let path = kubeconfig_path(choice.kubeconfig.as_deref());
+        let is_asked = choice.kubeconfig.is_some() || choice.context.is_some();
+        let (config, context) = if is_asked || path.exists() || env::var_os("KUBECONFIG").is_some()
+        {
+            let (config, context) = from_kubeconfig(choice, path).await?;
+            (config, Some(context))
+        } else {
+            let config = Config::incluster()
+                .map_err(|source| ClusterError::NoCluster { looked: path, source })?;
+            (config, None)
+        };
+        Self::of(config, context)
+    }
+
+    fn of(config: Config, context: Option<String>) -> Result<Self, ClusterError> {
+        let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        let client = Client::try_from(config.clone()).map_err(|source| ClusterError::Client {
+            server: server.clone(),
+            source: Box::new(source),
+        })?;
+        Ok(Self { client, config, server, context })
+    }
+
+    /// The client.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// A client that says at once what the server said, and does not ask again by itself: an eviction that a
+    /// budget forbids is answered with 429, and would be asked for again and again.
+    ///
+    /// # Errors
+    /// When none can be made.
+    pub fn client_without_retry(&self) -> Result<Client, ClusterError> {
+        let mut config = self.config.clone();
+        config.default_retry = false;
+        Ok(Self::of(config, None)?.client)
+    }
+
+    /// The API server's address.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// The context of the kubeconfig; `None` where this runs in a pod of the cluster.
+    pub fn context(&self) -> Option<&str> {
+        self.context.as_deref()
+    }
+
+    /// Whether this runs in a pod of the cluster, so that its nodes can be reached directly.
+    pub fn is_inside(&self) -> bool {
+        self.context.is_none()
+    }
+
+    /// Waits for an answer, but not for ever.
+    ///
+    /// # Errors
+    /// When there is none in time, or it is no.
+    pub async fn answer<T>(
+        &self,
+        asked: Asked,
+        answer: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, ClusterError> {
+        match tokio::time::timeout(API_ANSWER_MAX, answer).await {
+            Ok(answer) => answer.map_err(|error| ClusterError::of(&self.server, asked, error)),
+            Err(_late) => Err(ClusterError::NoAnswer {
+                server: self.server.clone(),
+                asked: Box::new(asked),
+                within: API_ANSWER_MAX,
+            }),
+        }
+    }
+}
+
+/// Where the kubeconfig is, for a message and to see whether there is one. Of a list in `KUBECONFIG`, the first.
+fn kubeconfig_path(asked: Option<&std::path::Path>) -> PathBuf {
+    if let Some(path) = asked {
+        return path.to_owned();
+    }
+    let listed = env::var_os("KUBECONFIG");
+    let listed =
+        listed.and_then(|list| env::split_paths(&list).find(|p| !p.as_os_str().is_empty()));
+    let home = || PathBuf::from(env::var_os("HOME").unwrap_or_default());
+    listed.unwrap_or_else(|| home().join(".kube/config"))
+}
+
+async fn from_kubeconfig(
+    choice: &ClusterChoice,
+    path: PathBuf,
+) -> Result<(Config, String), ClusterError> {
+    let unusable = |source| ClusterError::Kubeconfig { path: path.clone(), source };
+    let kubeconfig = match &choice.kubeconfig {
+        Some(path) => Kubeconfig::read_from(path),
+        None => Kubeconfig::read(),
+    };
+    let kubeconfig = kubeconfig.map_err(&unusable)?;
+    let known: Vec<String> =
+        kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
+    if let Some(name) = &choice.context
+        && !known.contains(name)
+    {
+        let nearest = nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
+        return Err(ClusterError::UnknownContext { path, name: name.clone(), known, nearest });
+    }
+    let context = choice.context.clone().or_else(|| kubeconfig.current_context.clone());
+    let context = context.ok_or_else(|| unusable(KubeconfigError::CurrentContextNotSet))?;
+    let options =
+        KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(unusable)?;
+    Ok((config, context))
+}

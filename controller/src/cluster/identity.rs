@@ -1,0 +1,39 @@
+//! What the controller proves itself with, out of the cluster's Secret.
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+
+use super::{
+    connect::Connection,
+    error::{Asked, ClusterError},
+    names::{CA_FILE, CERT_FILE, CONTROLLER_SECRET, KEY_FILE},
+};
+use crate::place::Credentials;
+
+/// Reads the controller's identity.
+///
+/// # Errors
+/// When this user may not read the Secret, or it is not there, or it is not what `install` made.
+pub(super) async fn read(
+    connection: &Connection,
+    namespace: &str,
+) -> Result<Credentials, ClusterError> {
+    let secrets: Api<Secret> = Api::namespaced(connection.client(), namespace);
+    let asked = Asked::new("get", "secrets").within(namespace).named(CONTROLLER_SECRET);
+    let wrong = |what: String| ClusterError::Identity {
+        namespace: namespace.into(),
+        secret: CONTROLLER_SECRET,
+        what,
+    };
+    let secret = match connection.answer(asked, secrets.get(CONTROLLER_SECRET)).await {
+        Err(error) if error.is_not_found() => return Err(wrong("is not there".into())),
+        answer => answer?,
+    };
+    let data = secret.data.unwrap_or_default();
+    let text = |file: &str| {
+        let bytes = data.get(file).ok_or_else(|| wrong(format!("has no `{file}`")))?;
+        let text = String::from_utf8(bytes.0.clone());
+        text.map_err(|_not_text| wrong(format!("has a `{file}` that is no PEM text")))
+    };
+    Ok(Credentials { ca_pem: text(CA_FILE)?, cert_pem: text(CERT_FILE)?, key_pem: text(KEY_FILE)? })
+}
