@@ -6,10 +6,16 @@ use faultline_proto::{
     yaml::{self, Fields, Node, Problems, Span, Spanned},
 };
 
-use super::{Selector, targets::decode_labels};
+use super::{
+    Selector,
+    selector::{decode_label_selector, decode_owner},
+    targets::decode_labels,
+};
 
 /// What is asked of pods. Every bound that is given must hold.
 const ASKED: [&str; 3] = ["ready", "restarts", "count"];
+/// What pods are selected by here; a target can do more.
+const SELECTS_BY: [&str; 4] = ["namespace", "labels", "labelSelector", "owner"];
 /// The most pods, or restarts of one, that a bound makes sense for.
 const COUNT_MAX: u32 = 10_000;
 
@@ -53,22 +59,24 @@ pub(super) fn decode(node: &Node, problems: &mut Problems) -> Option<PodsProbe> 
     let target = fields.optional("target", problems, yaml::name);
     let namespace = fields.optional("namespace", problems, yaml::name);
     let labels = fields.optional("labels", problems, decode_labels);
+    let label_selector = fields.optional("labelSelector", problems, decode_label_selector);
+    let owner = fields.optional("owner", problems, decode_owner);
     let [ready, restarts, count] = ASKED.map(|name| fields.optional(name, problems, decode_bound));
     let span = fields.span();
-    let selects = ["namespace", "labels"].map(|name| fields.key_span(name).map(|at| (name, at)));
+    let selects = SELECTS_BY.map(|name| fields.key_span(name).map(|at| (name, at)));
     let selects: Vec<_> = selects.into_iter().flatten().collect();
     match (fields.key_span("target"), selects.as_slice()) {
         (Some(_), [_, ..]) => {
             for (name, at) in &selects {
                 problems
                     .add(*at, format!("`{name}` beside `target`, which says whose pods these are"))
-                    .expected("expected either a `target`, or `namespace` and `labels`");
+                    .expected("expected either a `target`, or `namespace`, `labels`, `labelSelector`, `owner`");
             }
         }
         (None, []) => {
             problems
                 .add(span, "`pods` does not say whose")
-                .expected("expected a `target` of `spec.targets`, or `namespace` and `labels`");
+                .expected("expected a `target` of `spec.targets`, or `namespace`, `labels`, `labelSelector`, `owner`");
         }
         _ => {}
     }
@@ -90,8 +98,10 @@ pub(super) fn decode(node: &Node, problems: &mut Problems) -> Option<PodsProbe> 
     let whose = match target {
         Some(target) => Whose::Target(target),
         None => Whose::Matching(Box::new(Selector {
-            namespace: namespace.map(|name| name.value),
+            namespaces: namespace.map(|name| name.value).into_iter().collect(),
             labels: labels.unwrap_or_default(),
+            label_selector: label_selector.unwrap_or_default(),
+            owner,
             span,
             ..Selector::default()
         })),

@@ -21,6 +21,7 @@ mod follow;
 mod inject;
 mod interrupt;
 mod judge;
+mod leaders;
 mod measured;
 mod method;
 mod observe;
@@ -59,7 +60,7 @@ pub use record::Recorder;
 use crate::{
     agents::{AgentError, Fleet},
     experiment::{Experiment, Probe, ProbeKind},
-    place::{Place, Pod},
+    place::{Needs, Place, Pod},
     plan::{Follower, Plan, PlanError, PlannedStep},
     probe::{self, CurrentPod, Running, Times},
     report::{
@@ -277,8 +278,11 @@ pub async fn dry_run(
         refused
     };
     note(preflight::fences(experiment, place))?;
+    place.provide(Needs::of(experiment)).await.map_err(|e| vec![one_line(&e)])?;
     let pods = place.pods();
-    let plan = Plan::new(experiment, &pods).map_err(|e| vec![said_at(experiment, &e)])?;
+    let leaders = leaders::ask(experiment, place, &pods).await;
+    let plan =
+        Plan::with(experiment, &pods, &leaders).map_err(|e| vec![said_at(experiment, &e)])?;
     note(preflight::limits(experiment, &plan))?;
     let fleet = connect_for(experiment, place, &plan, &pods).await?;
     let run_id = RunId::random().map_err(|e| vec![e.to_string()])?;
@@ -322,9 +326,13 @@ impl Run<'_> {
     async fn phases(&mut self, place: &Arc<Place>) -> Result<(), Ended> {
         self.phase(Phase::Preflight, None);
         preflight::fences(self.experiment, place).check().map_err(Ended::Refused)?;
+        let ends = self.ends.clone();
+        let providing = place.provide(Needs::of(self.experiment));
+        ends.unless(providing).await?.map_err(|e| Ended::Refused(vec![one_line(&e)]))?;
         let pods = place.pods();
         self.note_apps(&pods);
-        let plan = Plan::new(self.experiment, &pods)
+        let leaders = ends.unless(leaders::ask(self.experiment, place, &pods)).await?;
+        let plan = Plan::with(self.experiment, &pods, &leaders)
             .map_err(|e| Ended::Refused(vec![said_at(self.experiment, &e)]))?;
         for (name, selection) in &plan.targets {
             let names: Vec<String> =
@@ -332,7 +340,6 @@ impl Run<'_> {
             self.console.say("target", &format!("{name}: {}", names.join(", ")));
             self.recorder.tell(Event::Target { name: name.clone(), chosen: names });
         }
-        let ends = self.ends.clone();
         let connecting = connect_for(self.experiment, place, &plan, &pods);
         let fleet = ends.unless(connecting).await?.map_err(Ended::Refused)?;
         self.fleet = Arc::new(fleet);
