@@ -2,10 +2,14 @@
 //! server from outside; commands in its pods. The only user of `kube`.
 
 mod agents;
+mod budgets;
+mod claim;
+mod claims;
 mod connect;
 mod election;
 mod error;
 mod exec;
+mod fence;
 mod forward;
 mod identity;
 pub mod names;
@@ -20,6 +24,9 @@ use kube::{Api, runtime::watcher};
 use service::Services;
 use tokio::sync::OnceCell;
 
+pub use budgets::Budget;
+pub use claim::claimed;
+pub use claims::Claims;
 pub use connect::{ClusterChoice, Connection};
 pub use error::{Asked, ClusterError};
 pub use watch::Watched;
@@ -36,6 +43,7 @@ pub struct Cluster {
     nodes: OnceCell<Watched<v1::Node>>,
     services: OnceCell<Watched<v1::Service>>,
     credentials: Credentials,
+    requires_opt_in: bool,
 }
 
 impl Cluster {
@@ -49,9 +57,9 @@ impl Cluster {
         let asked = Asked::new("list", "pods");
         let pods = Watched::start(&connection, api, watcher::Config::default(), asked).await?;
         let installation = agents::installation(&pods.now(), choice.installation.as_deref())?;
-        let credentials = identity::read(&connection, &installation).await?;
+        let (credentials, requires_opt_in) = identity::read(&connection, &installation).await?;
         let (nodes, services) = (OnceCell::new(), OnceCell::new());
-        Ok(Self { connection, installation, pods, nodes, services, credentials })
+        Ok(Self { connection, installation, pods, nodes, services, credentials, requires_opt_in })
     }
 
     /// Begins to watch what is needed and not watched yet.

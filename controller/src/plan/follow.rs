@@ -13,8 +13,8 @@ use std::{
 use faultline_proto::fault::{Groups, Member};
 
 use super::{
-    Blast, Change, Plan, PlanError, PlannedFault, check_blast_radius, check_protected, expand,
-    fewest_healthy, injection_on, select,
+    Blast, Change, Guard, Plan, PlanError, PlannedFault, check_blast_radius, check_protected,
+    expand, fewest_healthy, injection_on, select,
 };
 use crate::{
     experiment::{Experiment, Follow, Inject, Leaf, Selector},
@@ -36,6 +36,8 @@ pub struct Follower<'a> {
     predecessors: BTreeMap<String, String>,
     /// Pods that do not count as healthy, by uid.
     away: BTreeSet<String>,
+    /// Whom no fault may be on.
+    guard: Guard,
     /// Those whom a limit keeps out, by target and uid.
     kept_out: BTreeSet<(String, String)>,
 }
@@ -62,6 +64,7 @@ impl<'a> Follower<'a> {
             seats: seats.collect(),
             predecessors: BTreeMap::new(),
             away: BTreeSet::new(),
+            guard: plan.guard.clone(),
             kept_out: BTreeSet::new(),
         }
     }
@@ -259,6 +262,7 @@ impl<'a> Follower<'a> {
             .map(|step| self.step(step).into_iter().filter_map(Result::ok).collect())
             .collect();
         let injections = || steps.iter().flatten().flat_map(|fault| &fault.injections);
+        self.guard.check(injections(), &self.pods)?;
         check_protected(self.experiment, injections(), &self.pods)?;
         let hit = injections();
         let hit: BTreeSet<&str> =

@@ -3,6 +3,7 @@
 
 mod change;
 mod follow;
+mod guard;
 mod healthy;
 mod leader;
 mod nobody;
@@ -22,6 +23,7 @@ use thiserror::Error;
 
 pub use change::Change;
 pub use follow::Follower;
+pub use guard::{ENABLED, Guard, OptIn};
 pub use healthy::fewest_healthy;
 pub use leader::{Leaders, holder_of};
 pub use nobody::not_told;
@@ -76,6 +78,20 @@ pub enum PlanError {
         /// Where that is written.
         span: Span,
     },
+    /// Somebody would be hit who is guarded wherever an experiment runs.
+    #[error("`{rule}`: a {kind} would be on {pod}: {why}")]
+    Guarded {
+        /// The rule's name.
+        rule: &'static str,
+        /// The fault's kind.
+        kind: &'static str,
+        /// The pod.
+        pod: String,
+        /// Why it is guarded, and what to do.
+        why: String,
+        /// Where that is written, if in the experiment.
+        span: Option<Span>,
+    },
     /// It cannot be known who is protected.
     #[error("`protected`: {why}")]
     Untold {
@@ -94,6 +110,7 @@ impl PlanError {
             | Self::BlastRadius { span, .. }
             | Self::Protected { span, .. }
             | Self::Untold { span, .. } => Some(*span),
+            Self::Guarded { span, .. } => *span,
             Self::Fault { .. } => None,
         }
     }
@@ -116,6 +133,17 @@ pub struct Plan {
     pub steps: Vec<PlannedStep>,
     /// The pods that each target name was found to be.
     pub targets: BTreeMap<String, Selection>,
+    /// Whom no fault may be on, also of those who come later.
+    guard: Guard,
+}
+
+/// What was asked of a place before anything is planned in it.
+#[derive(Debug, Clone, Default)]
+pub struct Ground {
+    /// Who leads.
+    pub leaders: Leaders,
+    /// Whom no fault may be on.
+    pub guard: Guard,
 }
 
 /// A step of the plan.
@@ -163,21 +191,17 @@ impl Plan {
     /// # Errors
     /// When a target is nobody, a fault comes to nothing, or too much would be hit.
     pub fn new(experiment: &Experiment, pods: &[Pod]) -> Result<Self, PlanError> {
-        Self::with(experiment, pods, &Leaders::default())
+        Self::on(experiment, pods, &Ground::default())
     }
 
-    /// The same, where somebody was asked who leads.
+    /// The same, with what was asked of the place.
     ///
     /// # Errors
     /// As [`Plan::new`].
-    pub fn with(
-        experiment: &Experiment,
-        pods: &[Pod],
-        leaders: &Leaders,
-    ) -> Result<Self, PlanError> {
+    pub fn on(experiment: &Experiment, pods: &[Pod], ground: &Ground) -> Result<Self, PlanError> {
         let mut targets = BTreeMap::new();
         for (name, selector) in &experiment.targets {
-            let selection = select(name, selector, pods, experiment.seed, leaders)?;
+            let selection = select(name, selector, pods, experiment.seed, &ground.leaders)?;
             targets.insert(name.clone(), selection);
         }
         let groups = groups(&targets, pods);
@@ -191,7 +215,8 @@ impl Plan {
                 }
             });
         }
-        let plan = Self { steps, targets };
+        let plan = Self { steps, targets, guard: ground.guard.clone() };
+        plan.guard.check(plan.injections(), pods)?;
         check_protected(experiment, plan.injections(), pods)?;
         plan.check_blast_radius(experiment)?;
         Ok(plan)

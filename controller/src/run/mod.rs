@@ -18,6 +18,7 @@ mod ended;
 mod ends;
 mod figures;
 mod follow;
+mod ground;
 mod inject;
 mod interrupt;
 mod judge;
@@ -59,8 +60,9 @@ pub use record::Recorder;
 
 use crate::{
     agents::{AgentError, Fleet},
+    cluster::Claims,
     experiment::{Experiment, Probe, ProbeKind},
-    place::{Needs, Place, Pod},
+    place::{Place, Pod},
     plan::{Follower, Plan, PlanError, PlannedStep},
     probe::{self, CurrentPod, Running, Times},
     report::{
@@ -123,6 +125,8 @@ struct Run<'a> {
     times: Times,
     /// Why it ended before its method did is in the record.
     end_recorded: bool,
+    /// What it has claimed in a cluster.
+    claims: Option<Claims>,
 }
 
 /// Runs an experiment, from the first look to the verdict. Nothing of it is kept.
@@ -175,6 +179,7 @@ pub async fn run_recorded(
         not_followed: Vec::new(),
         times: Times::default(),
         end_recorded: false,
+        claims: None,
     };
     let limit = run.start_limit();
     let mut ended = run.phases(place).await.err().map(|ended| run.unless_untouched(ended));
@@ -186,6 +191,9 @@ pub async fn run_recorded(
     }
     // Whatever happened: nothing of this run is to stay, and the kernels are asked.
     run.make_sure().await;
+    if let Some(claims) = run.claims.take() {
+        claims.release().await;
+    }
     run.interrupt.holds(false);
     if let Err(late) = run.settle_probes(ended.is_some()).await
         && ended.is_none()
@@ -277,15 +285,15 @@ pub async fn dry_run(
         rules.extend(looked.0);
         refused
     };
-    note(preflight::fences(experiment, place))?;
-    place.provide(Needs::of(experiment)).await.map_err(|e| vec![one_line(&e)])?;
-    let pods = place.pods();
-    let leaders = leaders::ask(experiment, place, &pods).await;
-    let plan =
-        Plan::with(experiment, &pods, &leaders).map_err(|e| vec![said_at(experiment, &e)])?;
+    note(preflight::fences(experiment, place).await)?;
+    let (pods, ground) = ground::survey(experiment, place).await?;
+    let plan = Plan::on(experiment, &pods, &ground).map_err(|e| vec![said_at(experiment, &e)])?;
     note(preflight::limits(experiment, &plan))?;
-    let fleet = connect_for(experiment, place, &plan, &pods).await?;
+    note(preflight::budgets(experiment, place, &plan, &pods, true).await)?;
     let run_id = RunId::random().map_err(|e| vec![e.to_string()])?;
+    let run = run_id.to_string();
+    note(preflight::claims(experiment, place, &plan, &pods, &run).await)?;
+    let fleet = connect_for(experiment, place, &plan, &pods).await?;
     note(preflight::agents(experiment, &plan, &pods, &fleet, run_id).await.0)?;
     let mut planned = Vec::new();
     for step in &plan.steps {
@@ -325,15 +333,16 @@ impl Run<'_> {
 
     async fn phases(&mut self, place: &Arc<Place>) -> Result<(), Ended> {
         self.phase(Phase::Preflight, None);
-        preflight::fences(self.experiment, place).check().map_err(Ended::Refused)?;
-        let ends = self.ends.clone();
-        let providing = place.provide(Needs::of(self.experiment));
-        ends.unless(providing).await?.map_err(|e| Ended::Refused(vec![one_line(&e)]))?;
-        let pods = place.pods();
+        let (experiment, ends) = (self.experiment, self.ends.clone());
+        let fences = ends.unless(preflight::fences(experiment, place)).await?;
+        fences.check().map_err(Ended::Refused)?;
+        let survey = ends.unless(ground::survey(experiment, place)).await?;
+        let (pods, ground) = survey.map_err(Ended::Refused)?;
         self.note_apps(&pods);
-        let leaders = ends.unless(leaders::ask(self.experiment, place, &pods)).await?;
-        let plan = Plan::with(self.experiment, &pods, &leaders)
-            .map_err(|e| Ended::Refused(vec![said_at(self.experiment, &e)]))?;
+        let plan = Plan::on(experiment, &pods, &ground)
+            .map_err(|e| Ended::Refused(vec![said_at(experiment, &e)]))?;
+        let budgets = preflight::budgets(experiment, place, &plan, &pods, false);
+        ends.unless(budgets).await?.check().map_err(Ended::Refused)?;
         for (name, selection) in &plan.targets {
             let names: Vec<String> =
                 selection.chosen.iter().map(|i| pods[*i].target().to_string()).collect();
@@ -345,6 +354,11 @@ impl Run<'_> {
         self.fleet = Arc::new(fleet);
         self.record_agents();
         ends.unless(self.preflight(&plan, &pods)).await??;
+        let run = self.id.to_string();
+        // Not to be dropped half done: what has been claimed is to be given back.
+        self.claims = preflight::claim(experiment, place, &plan, &pods, &run, &ends)
+            .await
+            .map_err(Ended::Refused)?;
         self.start_probes(place, &plan, &pods)?;
         self.steady_state().await?;
         let follower = Follower::new(self.experiment, &plan, &pods).with_away(self.away.clone());

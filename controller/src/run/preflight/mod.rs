@@ -1,6 +1,10 @@
 //! What is looked at before anything is done, rule by rule: what each came to, whether it holds, and where
 //! it is written. Nothing is changed; a rule that does not hold refuses the run.
 
+mod budgets;
+mod claims;
+mod place;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -8,6 +12,10 @@ use std::{
 
 use faultline_proto::{id::RunId, pb, status::State, units, yaml::Span};
 
+pub(super) use self::{
+    budgets::budgets,
+    claims::{claim, claims},
+};
 use super::{observe::steady_window, one_line};
 use crate::{
     agents::{ANSWER_MAX, Agent, Fleet},
@@ -50,17 +58,11 @@ impl Rules {
 }
 
 /// Where, when and for how long: what can be said before anybody is asked.
-pub(super) fn fences(experiment: &Experiment, place: &Place) -> Rules {
+pub(super) async fn fences(experiment: &Experiment, place: &Place) -> Rules {
     let mut rules = Rules::default();
     let safety = &experiment.safety;
     if let Some(required) = &safety.require_place {
-        let here = place.describe();
-        let is_it = required.value.is(place.is_sandbox(), place.file());
-        let found = if is_it {
-            Ok(here)
-        } else {
-            Err(format!("this is {here}, and only {} will do", required.value.describe()))
-        };
+        let found = place::is_required(&required.value, place).await;
         rules.note(experiment, "requirePlace", Some(required.span), found);
     }
     for probe in &experiment.probes {
