@@ -6,6 +6,7 @@
 
 mod ends;
 mod identity;
+mod inside;
 mod install;
 mod kinds;
 mod partition;
