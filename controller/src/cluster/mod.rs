@@ -10,6 +10,7 @@ mod identity;
 pub mod names;
 mod pod;
 mod watch;
+mod workloads;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -19,6 +20,7 @@ use kube::{Api, runtime::watcher};
 pub use connect::{ClusterChoice, Connection};
 pub use error::{Asked, ClusterError};
 pub use watch::Watched;
+pub use workloads::{ObjectState, ObjectWatch};
 
 use crate::place::{AgentEndpoint, Credentials, ExecError, ExecOutcome, Pod, PodState, Via};
 
