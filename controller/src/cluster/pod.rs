@@ -50,6 +50,7 @@ pub(super) fn state(pod: &v1::Pod, node_labels: &BTreeMap<String, String>) -> Op
             phase: Some(phase),
             ready: Some(ready),
             services: Vec::new(),
+            terminating: pod.metadata.deletion_timestamp.is_some(),
         },
         ready,
         restarts,

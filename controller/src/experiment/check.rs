@@ -123,8 +123,10 @@ fn in_sandbox(
 ) {
     let matches = sandbox.pods.iter().any(|pod| {
         let names = pod.names();
-        selector.namespace.as_ref().is_none_or(|namespace| *namespace == pod.namespace)
+        (selector.namespaces.is_empty() || selector.namespaces.contains(&pod.namespace))
             && selector.labels.iter().all(|(key, value)| pod.labels.get(key) == Some(value))
+            && selector.label_selector.iter().all(|one| one.matches(&pod.labels))
+            && selector.owner.as_ref().is_none_or(|owner| owner.made(&pod.name, &pod.labels))
             && (selector.names.is_empty() || names.iter().any(|n| selector.names.contains(n)))
             && pod.node.as_ref().is_none_or(|node| {
                 selector.nodes.is_empty() || selector.nodes.contains(&node.value)

@@ -9,11 +9,14 @@ use faultline_proto::{
 use super::{
     Selector,
     conditions::{self, Conditions},
+    selector::{decode_label_selector, decode_owner},
     targets::decode_labels,
 };
 
 /// What is asked of pods. Every bound that is given must hold.
 const ASKED: [&str; 4] = ["ready", "restarts", "count", "conditions"];
+/// What pods are selected by here; a target can do more.
+const SELECTS_BY: [&str; 4] = ["namespace", "labels", "labelSelector", "owner"];
 /// The most pods, or restarts of one, that a bound makes sense for.
 const COUNT_MAX: u32 = 10_000;
 
@@ -62,21 +65,23 @@ pub(super) fn decode(node: &Node, problems: &mut Problems) -> Option<PodsProbe> 
     let bounds = ["ready", "restarts", "count"];
     let [ready, restarts, count] = bounds.map(|name| fields.optional(name, problems, decode_bound));
     let conditions = fields.optional("conditions", problems, conditions::decode);
+    let label_selector = fields.optional("labelSelector", problems, decode_label_selector);
+    let owner = fields.optional("owner", problems, decode_owner);
     let span = fields.span();
-    let selects = ["namespace", "labels"].map(|name| fields.key_span(name).map(|at| (name, at)));
+    let selects = SELECTS_BY.map(|name| fields.key_span(name).map(|at| (name, at)));
     let selects: Vec<_> = selects.into_iter().flatten().collect();
     match (fields.key_span("target"), selects.as_slice()) {
         (Some(_), [_, ..]) => {
             for (name, at) in &selects {
                 problems
                     .add(*at, format!("`{name}` beside `target`, which says whose pods these are"))
-                    .expected("expected either a `target`, or `namespace` and `labels`");
+                    .expected("expected either a `target`, or `namespace`, `labels`, `labelSelector`, `owner`");
             }
         }
         (None, []) => {
             problems
                 .add(span, "`pods` does not say whose")
-                .expected("expected a `target` of `spec.targets`, or `namespace` and `labels`");
+                .expected("expected a `target` of `spec.targets`, or `namespace`, `labels`, `labelSelector`, `owner`");
         }
         _ => {}
     }
@@ -98,8 +103,10 @@ pub(super) fn decode(node: &Node, problems: &mut Problems) -> Option<PodsProbe> 
     let whose = match target {
         Some(target) => Whose::Target(target),
         None => Whose::Matching(Box::new(Selector {
-            namespace: namespace.map(|name| name.value),
+            namespaces: namespace.map(|name| name.value).into_iter().collect(),
             labels: labels.unwrap_or_default(),
+            label_selector: label_selector.unwrap_or_default(),
+            owner,
             span,
             ..Selector::default()
         })),

@@ -21,6 +21,7 @@ mod follow;
 mod inject;
 mod interrupt;
 mod judge;
+mod leaders;
 mod measured;
 mod method;
 mod observe;
@@ -60,7 +61,7 @@ use crate::{
     agents::{AgentError, Fleet},
     cluster::ObjectWatch,
     experiment::{Experiment, Probe, ProbeKind},
-    place::{Place, Pod},
+    place::{Needs, Place, Pod},
     plan::{Follower, Plan, PlanError, PlannedStep},
     probe::{self, CurrentPod, Running, Times},
     report::{
@@ -279,8 +280,11 @@ pub async fn dry_run(
     };
     note(preflight::fences(experiment, place))?;
     note(preflight::objects(experiment, place).await.0)?;
+    place.provide(Needs::of(experiment)).await.map_err(|e| vec![one_line(&e)])?;
     let pods = place.pods();
-    let plan = Plan::new(experiment, &pods).map_err(|e| vec![said_at(experiment, &e)])?;
+    let leaders = leaders::ask(experiment, place, &pods).await;
+    let plan =
+        Plan::with(experiment, &pods, &leaders).map_err(|e| vec![said_at(experiment, &e)])?;
     note(preflight::limits(experiment, &plan))?;
     let fleet = connect_for(experiment, place, &plan, &pods).await?;
     let run_id = RunId::random().map_err(|e| vec![e.to_string()])?;
@@ -328,9 +332,12 @@ impl Run<'_> {
         let objects = preflight::objects(self.experiment, place);
         let (rules, objects) = ends.unless(objects).await?;
         rules.check().map_err(Ended::Refused)?;
+        let providing = place.provide(Needs::of(self.experiment));
+        ends.unless(providing).await?.map_err(|e| Ended::Refused(vec![one_line(&e)]))?;
         let pods = place.pods();
         self.note_apps(&pods);
-        let plan = Plan::new(self.experiment, &pods)
+        let leaders = ends.unless(leaders::ask(self.experiment, place, &pods)).await?;
+        let plan = Plan::with(self.experiment, &pods, &leaders)
             .map_err(|e| Ended::Refused(vec![said_at(self.experiment, &e)]))?;
         for (name, selection) in &plan.targets {
             let names: Vec<String> =
