@@ -116,6 +116,18 @@ impl Connection {
         self.context.is_none()
     }
 
+    /// The minor version of the API server: 33 for Kubernetes 1.33.
+    ///
+    /// # Errors
+    /// When it cannot be reached. One that cannot be read counts as 0.
+    pub async fn minor_version(&self) -> Result<u32, ClusterError> {
+        let asked = Asked::new("get", "/version");
+        let version = self.answer(asked, self.client.apiserver_version()).await?;
+        // Some providers write `33+`.
+        let digits: String = version.minor.chars().take_while(char::is_ascii_digit).collect();
+        Ok(digits.parse().unwrap_or(0))
+    }
+
     /// Waits for an answer, but not for ever.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ mod error;
 mod exec;
 mod forward;
 mod identity;
+pub mod install;
 pub mod names;
 mod pod;
 mod service;
@@ -169,6 +170,11 @@ impl Cluster {
     /// Why a node has no agent that could be asked.
     pub fn why_no_agent(&self, node: &str) -> String {
         agents::why_not_running(&self.pods.now(), &self.installation, node)
+    }
+
+    /// Why agents that have a pod do not run or are not ready, a line for each.
+    pub(crate) fn agents_not_ready(&self) -> Vec<String> {
+        agents::not_ready(&self.pods.now(), &self.installation)
     }
 
     /// What the controller proves itself with.
