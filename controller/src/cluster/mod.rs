@@ -12,10 +12,12 @@ mod exec;
 mod fence;
 mod forward;
 mod identity;
+pub mod install;
 pub mod names;
 mod pod;
 mod service;
 mod watch;
+mod workloads;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -30,6 +32,7 @@ pub use claims::Claims;
 pub use connect::{ClusterChoice, Connection};
 pub use error::{Asked, ClusterError};
 pub use watch::Watched;
+pub use workloads::{ObjectState, ObjectWatch};
 
 use crate::place::{AgentEndpoint, Credentials, ExecError, ExecOutcome, Needs, Pod, PodState, Via};
 
@@ -175,6 +178,11 @@ impl Cluster {
     /// Why a node has no agent that could be asked.
     pub fn why_no_agent(&self, node: &str) -> String {
         agents::why_not_running(&self.pods.now(), &self.installation, node)
+    }
+
+    /// Why agents that have a pod do not run or are not ready, a line for each.
+    pub(crate) fn agents_not_ready(&self) -> Vec<String> {
+        agents::not_ready(&self.pods.now(), &self.installation)
     }
 
     /// What the controller proves itself with.

@@ -70,6 +70,7 @@ fn used<'a>(parts: &Parts<'a>) -> Vec<&'a Spanned<String>> {
     let by_probes = parts.probes.unwrap_or_default().iter().filter_map(|probe| match &probe.kind {
         ProbeKind::Exec(exec) => Some(&exec.target),
         ProbeKind::Network(_) => probe.from.as_ref(),
+        ProbeKind::Kubernetes(_) => None,
         ProbeKind::Pods(pods) => pods.target(),
     });
     by_faults.chain(by_probes).collect()

@@ -7,7 +7,9 @@ mod assertion;
 mod background;
 mod bound;
 mod check;
+mod conditions;
 mod decode;
+mod kubernetes;
 pub mod labels;
 mod load;
 mod method;
@@ -28,6 +30,8 @@ pub mod verifies;
 mod window;
 
 pub use assertion::{Assertion, Limit, Measure};
+pub use conditions::{ConditionStatus, Conditions};
+pub use kubernetes::{Figure, KubernetesProbe, Object, ObjectKind};
 pub use load::{FileError, LoadErrors, Loaded, load, load_source};
 pub use mode::{Leader, Mode};
 pub use pods::{PodsProbe, Whose};
@@ -303,6 +307,8 @@ pub enum ProbeKind {
     Exec(probe::Exec),
     /// A look at pods themselves.
     Pods(PodsProbe),
+    /// A look at an object of a cluster.
+    Kubernetes(KubernetesProbe),
 }
 
 /// A comparison of a measure with a bound.

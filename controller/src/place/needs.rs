@@ -19,7 +19,7 @@ impl Needs {
                 Whose::Matching(selector) => Some(selector.as_ref()),
                 Whose::Target(_) => None,
             },
-            ProbeKind::Network(_) | ProbeKind::Exec(_) => None,
+            ProbeKind::Network(_) | ProbeKind::Exec(_) | ProbeKind::Kubernetes(_) => None,
         });
         let targets = experiment.targets.values().chain(&experiment.safety.protected);
         targets.chain(probes).fold(Self::default(), Self::and)

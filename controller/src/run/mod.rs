@@ -60,7 +60,7 @@ pub use record::Recorder;
 
 use crate::{
     agents::{AgentError, Fleet},
-    cluster::Claims,
+    cluster::{Claims, ObjectWatch},
     experiment::{Experiment, Probe, ProbeKind},
     place::{Place, Pod},
     plan::{Follower, Plan, PlanError, PlannedStep},
@@ -286,6 +286,7 @@ pub async fn dry_run(
         refused
     };
     note(preflight::fences(experiment, place).await)?;
+    note(preflight::objects(experiment, place).await.0)?;
     let (pods, ground) = ground::survey(experiment, place).await?;
     let plan = Plan::on(experiment, &pods, &ground).map_err(|e| vec![said_at(experiment, &e)])?;
     note(preflight::limits(experiment, &plan))?;
@@ -336,6 +337,9 @@ impl Run<'_> {
         let (experiment, ends) = (self.experiment, self.ends.clone());
         let fences = ends.unless(preflight::fences(experiment, place)).await?;
         fences.check().map_err(Ended::Refused)?;
+        let objects = preflight::objects(experiment, place);
+        let (rules, objects) = ends.unless(objects).await?;
+        rules.check().map_err(Ended::Refused)?;
         let survey = ends.unless(ground::survey(experiment, place)).await?;
         let (pods, ground) = survey.map_err(Ended::Refused)?;
         self.note_apps(&pods);
@@ -359,7 +363,7 @@ impl Run<'_> {
         self.claims = preflight::claim(experiment, place, &plan, &pods, &run, &ends)
             .await
             .map_err(Ended::Refused)?;
-        self.start_probes(place, &plan, &pods)?;
+        self.start_probes(place, &plan, &pods, objects)?;
         self.steady_state().await?;
         let follower = Follower::new(self.experiment, &plan, &pods).with_away(self.away.clone());
         self.following = Some(Following::new(follower, place));
@@ -388,7 +392,8 @@ impl Run<'_> {
         &mut self,
         place: &Arc<Place>,
         plan: &Plan,
-        pods: &[crate::place::Pod],
+        pods: &[Pod],
+        mut objects: BTreeMap<String, ObjectWatch>,
     ) -> Result<(), Ended> {
         let (dialer, targets) = (HostDialer::default(), &self.experiment.targets);
         for probe in &self.experiment.probes {
@@ -418,9 +423,11 @@ impl Run<'_> {
                     self.exec_pods.extend(known);
                     pod
                 }
-                ProbeKind::Network(_) | ProbeKind::Pods(_) => None,
+                ProbeKind::Network(_) | ProbeKind::Pods(_) | ProbeKind::Kubernetes(_) => None,
             };
-            let target = probe::Target::new(&probe.kind, place, exec_pod, &dialer, targets)
+            let object = objects.remove(&probe.name);
+            let target = probe::Target::new(&probe.kind, place, exec_pod, object, &dialer, targets);
+            let target = target
                 .map_err(|why| Ended::Refused(vec![format!("probe `{}`: {why}", probe.name)]))?;
             self.take_probe(&probe.name, Running::start(probe.clone(), target, self.origin));
         }
