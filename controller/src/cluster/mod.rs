@@ -5,6 +5,7 @@ mod agents;
 mod connect;
 mod error;
 mod exec;
+pub mod fault;
 mod forward;
 mod identity;
 pub mod names;
@@ -26,26 +27,24 @@ use crate::place::{AgentEndpoint, Credentials, ExecError, ExecOutcome, Pod, PodS
 #[derive(Debug)]
 pub struct Cluster {
     connection: Connection,
-    /// The namespace of the installation.
-    installation: String,
+    /// The namespace of the installation that is meant; wherever there is one if `None`.
+    asked: Option<String>,
     pods: Watched<v1::Pod>,
     nodes: Option<Watched<v1::Node>>,
-    credentials: Credentials,
 }
 
 impl Cluster {
-    /// Connects, and learns who is there.
+    /// Connects, and learns who is there. Whether Faultline is installed there is asked when agents are needed: what
+    /// goes through the API server needs none.
     ///
     /// # Errors
-    /// When the cluster cannot be reached, this user may not see it, or Faultline is not installed in it.
+    /// When the cluster cannot be reached, or this user may not see it.
     pub async fn connect(choice: &ClusterChoice) -> Result<Self, ClusterError> {
         let connection = Connection::open(choice).await?;
         let api = Api::all(connection.client());
         let asked = Asked::new("list", "pods");
         let pods = Watched::start(&connection, api, watcher::Config::default(), asked).await?;
-        let installation = agents::installation(&pods.now(), choice.installation.as_deref())?;
-        let credentials = identity::read(&connection, &installation).await?;
-        Ok(Self { connection, installation, pods, nodes: None, credentials })
+        Ok(Self { connection, asked: choice.installation.clone(), pods, nodes: None })
     }
 
     /// The API server's client.
@@ -54,8 +53,16 @@ impl Cluster {
     }
 
     /// The namespace that Faultline is installed in.
-    pub fn installation(&self) -> &str {
-        &self.installation
+    ///
+    /// # Errors
+    /// When it is not, or more than once.
+    pub fn installation(&self) -> Result<String, ClusterError> {
+        agents::installation(&self.pods.now(), self.asked.as_deref())
+    }
+
+    /// Who injects through the API server, for one run.
+    pub fn injector(&self) -> fault::Injector {
+        fault::Injector::new(self.connection.clone(), self.pods.store())
     }
 
     /// The pods that have a node, as they are now.
@@ -99,39 +106,46 @@ impl Cluster {
 
     /// How the agents that run are reached, one of each node.
     pub fn agents(&self) -> Vec<AgentEndpoint> {
-        let running = agents::running(&self.pods.now(), &self.installation).into_iter();
+        let Ok(installation) = self.installation() else { return Vec::new() };
+        let running = agents::running(&self.pods.now(), &installation).into_iter();
         let endpoint = |(node, host, port): (String, String, u16)| AgentEndpoint {
             address: match host.parse() {
                 Ok(std::net::IpAddr::V6(host)) => format!("[{host}]:{port}"),
                 _ => format!("{host}:{port}"),
             },
-            via: self.via(&node),
+            via: self.via(&installation, &node),
             server_name: Some(names::AGENTS_SERVER_NAME.into()),
             node,
         };
         running.map(endpoint).collect()
     }
 
-    fn via(&self, node: &str) -> Via {
+    fn via(&self, installation: &str, node: &str) -> Via {
         if self.connection.is_inside() {
             return Via::Direct;
         }
         Via::Dialed(Arc::new(forward::Forward {
             connection: self.connection.clone(),
             agents: self.pods.store(),
-            installation: self.installation.clone(),
+            installation: installation.into(),
             node: node.into(),
         }))
     }
 
     /// Why a node has no agent that could be asked.
     pub fn why_no_agent(&self, node: &str) -> String {
-        agents::why_not_running(&self.pods.now(), &self.installation, node)
+        match self.installation() {
+            Ok(installation) => agents::why_not_running(&self.pods.now(), &installation, node),
+            Err(error) => error.to_string(),
+        }
     }
 
-    /// What the controller proves itself with.
-    pub fn credentials(&self) -> &Credentials {
-        &self.credentials
+    /// What the controller proves itself with to agents.
+    ///
+    /// # Errors
+    /// When Faultline is not installed, or its Secret cannot be read.
+    pub async fn credentials(&self) -> Result<Credentials, ClusterError> {
+        identity::read(&self.connection, &self.installation()?).await
     }
 
     /// Runs a command in a pod, and stops waiting for it after `within`.

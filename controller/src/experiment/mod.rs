@@ -8,6 +8,7 @@ mod background;
 mod bound;
 mod check;
 mod decode;
+mod fault;
 pub mod labels;
 mod load;
 mod method;
@@ -25,6 +26,7 @@ pub mod verifies;
 mod window;
 
 pub use assertion::{Assertion, Limit, Measure};
+pub use fault::{FaultKind, FaultSpec};
 pub use load::{FileError, LoadErrors, Loaded, load, load_source};
 pub use pods::{PodsProbe, Whose};
 pub use safety::{BlastRadius, RequiredPlace, Safety};
@@ -35,7 +37,7 @@ pub use window::{TimeWindow, is_open};
 use std::{collections::BTreeMap, time::Duration};
 
 use faultline_proto::{
-    fault, probe,
+    probe,
     yaml::{Span, Spanned},
 };
 use serde::Serialize;
@@ -294,7 +296,7 @@ impl Repeat {
 #[derive(Debug, Clone)]
 pub struct Inject {
     /// Which.
-    pub spec: fault::Spec,
+    pub spec: FaultSpec,
     /// For how long; zero for a kind that is over at once.
     pub duration: Duration,
     /// Where it is written.

@@ -11,7 +11,7 @@ use faultline_proto::{id::RunId, pb, status::State, units, yaml::Span};
 use super::{observe::steady_window, one_line};
 use crate::{
     agents::{ANSWER_MAX, Agent, Fleet},
-    experiment::{Experiment, ProbeKind, is_open},
+    experiment::{Experiment, Leaf, ProbeKind, is_open},
     place::{Place, Pod},
     plan::{Plan, fewest_healthy},
     report::{RuleReport, counted, time},
@@ -62,6 +62,18 @@ pub(super) fn fences(experiment: &Experiment, place: &Place) -> Rules {
             Err(format!("this is {here}, and only {} will do", required.value.describe()))
         };
         rules.note(experiment, "requirePlace", Some(required.span), found);
+    }
+    let injects = experiment.leaves().flat_map(|leaf| match leaf {
+        Leaf::Inject(injects) => injects,
+        Leaf::Rest => &[],
+    });
+    for inject in injects.filter(|inject| !inject.spec.is_on_nodes()) {
+        let found = match place.cluster() {
+            Some(_) => Ok("this is a cluster".to_owned()),
+            None => Err("it goes through the API server of a cluster, and this place is none".into()),
+        };
+        let rule = format!("`{}`", inject.spec.kind());
+        rules.note(experiment, &rule, Some(inject.span), found);
     }
     for probe in &experiment.probes {
         let ProbeKind::Pods(pods) = &probe.kind else { continue };
@@ -145,9 +157,12 @@ pub(super) async fn agents(
         )
     };
     let found = if unfit.is_empty() { Ok(well()) } else { Err(unfit.join("; ")) };
-    rules.note(experiment, "agents", None, found);
+    if !nodes.is_empty() {
+        rules.note(experiment, "agents", None, found);
+    }
 
     let answers = fleet.list(ANSWER_MAX).await;
+    let any_agents = fleet.agents().next().is_some();
     let mut away: BTreeSet<String> = BTreeSet::new();
     let mut foreign: BTreeMap<String, Vec<pb::InjectionStatus>> = BTreeMap::new();
     for (node, answer) in answers {
@@ -167,8 +182,8 @@ pub(super) async fn agents(
     }
     alone(&mut rules, experiment, plan, pods, &foreign);
     if let Some(min) = &experiment.blast_radius.min_healthy {
-        // Of whom nobody can be asked it is not known how they are.
-        let unknown = pods.iter().filter(|pod| !foreign.contains_key(&pod.node));
+        // Of whom nobody can be asked it is not known how they are; but where nobody is at all, nobody is at work.
+        let unknown = pods.iter().filter(|pod| any_agents && !foreign.contains_key(&pod.node));
         away.extend(unknown.map(|pod| pod.uid.clone()));
         let found = fewest_healthy(experiment, plan.fault_steps(), pods, &away);
         let found = found.map_err(|error| one_line(&error)).map(|fewest| match fewest {
@@ -236,7 +251,8 @@ fn alone(
     pods: &[Pod],
     foreign: &BTreeMap<String, Vec<pb::InjectionStatus>>,
 ) {
-    let hit: BTreeSet<&str> = plan.injections().map(|i| i.target.uid.as_str()).collect();
+    let hit: BTreeSet<&str> =
+        plan.injections().flat_map(|i| &i.hits).map(String::as_str).collect();
     let mut any = false;
     for (node, statuses) in foreign {
         for status in statuses {
