@@ -12,11 +12,14 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
 };
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    kernel::{capabilities, cgroup::CgroupFs, container::Containers, descriptors, netns::NetNs},
+    errors,
+    kernel::{
+        capabilities, cgroup::CgroupFs, cgroup_ns, container::Containers, descriptors, netns::NetNs,
+    },
     metrics,
     node_info::NodeInfo,
     resolve::Resolver,
@@ -116,6 +119,12 @@ fn run_agent(args: Args) -> anyhow::Result<()> {
         Identity::read(&args.tls_ca, &args.tls_cert, &args.tls_key, &args.controller_name)?;
     // Capabilities belong to threads, and new threads inherit them: this must come first.
     descriptors::raise_limit();
+    // So do namespaces. Where this cannot be done, faults on control groups say what they cannot find.
+    match cgroup_ns::enter_of_process(1) {
+        Ok(false) => {}
+        Ok(true) => info!("entered the node's cgroup namespace"),
+        Err(error) => warn!("control groups may not be found: {}", errors::chain(&error)),
+    }
     let dropped = capabilities::drop_unneeded().context("cannot drop capabilities")?;
     info!(?dropped, "capabilities dropped");
     let resolver = Arc::new(Resolver {

@@ -9,6 +9,7 @@ pub mod diagnostics;
 
 pub mod cluster;
 pub mod experiment;
+pub mod pki;
 pub mod place;
 
 pub mod agents;

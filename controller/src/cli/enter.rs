@@ -115,7 +115,7 @@ fn told(error: InventoryError) -> FileError {
     }
 }
 
-fn runtime() -> anyhow::Result<Runtime> {
+pub(super) fn runtime() -> anyhow::Result<Runtime> {
     Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()

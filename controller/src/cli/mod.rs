@@ -8,6 +8,7 @@ mod completions;
 mod enter;
 mod exit;
 mod inject;
+mod install;
 mod keep;
 mod metrics;
 mod place;
@@ -166,6 +167,9 @@ JSON is the report of the run, or a list of reports where several experiments ar
         #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(SANDBOX_NODES_MAX)))]
         nodes: Option<u32>,
     },
+    /// Put agents, identities and access rules into a cluster, or bring them up to date
+    #[command(after_help = install::AFTER_HELP)]
+    Install(Box<install::InstallArgs>),
     /// Show an earlier run again, from its journal alone
     #[command(after_help = REPORT_HELP)]
     Report {
@@ -262,6 +266,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         }
         Command::Plan { files, place } => place_and_files("plan", place, &files, output)?
             .map(|(place, experiments)| run::plan(PlanRequest { experiments, place, output })),
+        Command::Install(args) => return install::main(*args, output),
         Command::Inject(args) => return inject::main(args, output),
         Command::Ps { agents } => {
             agents.find("ps").map(|place| agents::ps(PsRequest { place, output }))

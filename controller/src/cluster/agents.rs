@@ -9,6 +9,10 @@ use super::{
     names::{AGENT, AGENT_PORT, AGENT_PORT_NAME, COMPONENT_LABEL},
 };
 
+/// What helps where a runtime cannot give what it has not itself, as in a container with fewer capabilities.
+const WITHOUT_CAPABILITY: &str = "; the runtime has fewer capabilities than agents want: `faultline install \
+     --without-capability SYS_RESOURCE` leaves out the one that is most often missing, `--privileged` takes what there is";
+
 /// Whether a pod is an agent of any installation.
 pub(super) fn is_agent(pod: &v1::Pod) -> bool {
     let labels = pod.metadata.labels.as_ref();
@@ -82,6 +86,40 @@ fn port(pod: &v1::Pod) -> u16 {
     port.and_then(|port| u16::try_from(port.container_port).ok()).unwrap_or(AGENT_PORT)
 }
 
+/// Why agents that have a pod are not ready, a line for each, by node.
+pub(super) fn not_ready(pods: &[Arc<v1::Pod>], installation: &str) -> Vec<String> {
+    let ready = |pod: &v1::Pod| {
+        let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
+    };
+    let of_installation = |pod: &&Arc<v1::Pod>| {
+        is_agent(pod) && pod.metadata.namespace.as_deref() == Some(installation)
+    };
+    let waiting = pods.iter().filter(of_installation).filter(|pod| !ready(pod));
+    let mut lines: Vec<String> = waiting
+        .map(|pod| match node(pod) {
+            Some(node) => format!("{node}: {}", why_not_running(pods, installation, &node)),
+            None => {
+                let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
+                let why =
+                    conditions.filter(|c| c.status == "False").find_map(|c| c.message.clone());
+                let name = pod.metadata.name.clone().unwrap_or_default();
+                format!("{name} has no node: {}", why.unwrap_or("nobody says why".into()))
+            }
+        })
+        .collect();
+    lines.sort();
+    lines
+}
+
+/// The last line of what a container said, without what its log has around the message.
+fn last_words(text: &str) -> String {
+    let line = text.trim().lines().last().unwrap_or_default();
+    let json: Option<serde_json::Value> = serde_json::from_str(line).ok();
+    let message = json.as_ref().and_then(|json| json["fields"]["message"].as_str());
+    message.unwrap_or(line).to_owned()
+}
+
 /// Why a node has no agent that runs, as far as its pod tells.
 pub(super) fn why_not_running(pods: &[Arc<v1::Pod>], installation: &str, on: &str) -> String {
     let mut here = pods.iter().filter(|pod| {
@@ -94,12 +132,16 @@ pub(super) fn why_not_running(pods: &[Arc<v1::Pod>], installation: &str, on: &st
     };
     let name = pod.metadata.name.clone().unwrap_or_default();
     let status = pod.status.clone().unwrap_or_default();
-    let waiting =
-        status.container_statuses.iter().flatten().find_map(|c| c.state.as_ref()?.waiting.clone());
-    let why = waiting.map(|waiting| {
+    let mut containers = status.container_statuses.iter().flatten();
+    let why = containers.find_map(|container| {
+        let waiting = container.state.as_ref()?.waiting.clone()?;
+        let ended = container.last_state.as_ref().and_then(|last| last.terminated.as_ref());
+        // Of one that cannot be started again and again, the runtime's or its own last words say more.
+        let message = ended.and_then(|ended| ended.message.clone()).or(waiting.message);
+        let message = message.map_or(String::new(), |text| format!(" ({})", last_words(&text)));
         let reason = waiting.reason.unwrap_or_default();
-        let message = waiting.message.map_or(String::new(), |text| format!(" ({text})"));
-        format!(": {reason}{message}")
+        let hint = if message.contains("apply caps") { WITHOUT_CAPABILITY } else { "" };
+        Some(format!(": {reason}{message}{hint}"))
     });
     let phase = status.phase.unwrap_or_else(|| "unknown".into());
     format!("its pod {installation}/{name} is {phase}{}", why.unwrap_or_default())

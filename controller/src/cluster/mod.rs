@@ -3,25 +3,32 @@
 
 mod agents;
 mod connect;
+mod election;
 mod error;
 mod exec;
 pub mod fault;
 mod forward;
 mod identity;
+pub mod install;
 pub mod names;
 mod pod;
+mod service;
 mod watch;
+mod workloads;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1;
 use kube::{Api, runtime::watcher};
+use service::Services;
+use tokio::sync::OnceCell;
 
 pub use connect::{ClusterChoice, Connection};
 pub use error::{Asked, ClusterError};
 pub use watch::Watched;
+pub use workloads::{ObjectState, ObjectWatch};
 
-use crate::place::{AgentEndpoint, Credentials, ExecError, ExecOutcome, Pod, PodState, Via};
+use crate::place::{AgentEndpoint, Credentials, ExecError, ExecOutcome, Needs, Pod, PodState, Via};
 
 /// A cluster that Faultline is installed in.
 #[derive(Debug)]
@@ -30,7 +37,8 @@ pub struct Cluster {
     /// The namespace of the installation that is meant; wherever there is one if `None`.
     asked: Option<String>,
     pods: Watched<v1::Pod>,
-    nodes: Option<Watched<v1::Node>>,
+    nodes: OnceCell<Watched<v1::Node>>,
+    services: OnceCell<Watched<v1::Service>>,
 }
 
 impl Cluster {
@@ -44,7 +52,29 @@ impl Cluster {
         let api = Api::all(connection.client());
         let asked = Asked::new("list", "pods");
         let pods = Watched::start(&connection, api, watcher::Config::default(), asked).await?;
-        Ok(Self { connection, asked: choice.installation.clone(), pods, nodes: None })
+        let (nodes, services) = (OnceCell::new(), OnceCell::new());
+        Ok(Self { connection, asked: choice.installation.clone(), pods, nodes, services })
+    }
+
+    /// Begins to watch what is needed and not watched yet.
+    ///
+    /// # Errors
+    /// When it is not told.
+    pub async fn provide(&self, needs: Needs) -> Result<(), ClusterError> {
+        let config = watcher::Config::default;
+        if needs.nodes {
+            let api = Api::all(self.connection.client());
+            let asked = Asked::new("list", "nodes");
+            let start = || Watched::start(&self.connection, api, config(), asked);
+            self.nodes.get_or_try_init(start).await?;
+        }
+        if needs.services {
+            let api = Api::all(self.connection.client());
+            let asked = Asked::new("list", "services");
+            let start = || Watched::start(&self.connection, api, config(), asked);
+            self.services.get_or_try_init(start).await?;
+        }
+        Ok(())
     }
 
     /// The API server's client.
@@ -75,10 +105,16 @@ impl Cluster {
     pub fn pod_states(&self) -> Vec<PodState> {
         let labels = self.node_labels();
         let none = BTreeMap::new();
+        let services = self.services.get().map(|watched| Services::of(&watched.now()));
         let pods = self.pods.now();
         let states = pods.iter().filter_map(|pod| {
             let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());
-            pod::state(pod, node.and_then(|node| labels.get(node)).unwrap_or(&none))
+            let mut state =
+                pod::state(pod, node.and_then(|node| labels.get(node)).unwrap_or(&none))?;
+            if let Some(services) = &services {
+                state.pod.services = services.in_front_of(&state.pod);
+            }
+            Some(state)
         });
         let mut states: Vec<_> = states.collect();
         states
@@ -87,21 +123,28 @@ impl Cluster {
     }
 
     fn node_labels(&self) -> BTreeMap<String, BTreeMap<String, String>> {
-        let nodes = self.nodes.iter().flat_map(Watched::now);
+        let nodes = self.nodes.get().into_iter().flat_map(Watched::now);
         let labels = nodes.filter_map(|node| {
             Some((node.metadata.name.clone()?, node.metadata.labels.clone().unwrap_or_default()))
         });
         labels.collect()
     }
 
-    /// A number that is another one after each change of a pod.
+    /// A number that is another one after each change of a pod, and of what is watched for it.
     pub(crate) fn version(&self) -> u64 {
-        self.pods.version()
+        let others = [
+            self.nodes.get().map_or(0, Watched::version),
+            self.services.get().map_or(0, Watched::version),
+        ];
+        // Each of them only grows.
+        others.into_iter().fold(self.pods.version(), u64::wrapping_add)
     }
 
     /// Why nobody knows how the pods are now, if that is so.
     pub(crate) fn trouble(&self) -> Option<String> {
-        self.pods.trouble()
+        let others = || self.nodes.get().and_then(Watched::trouble);
+        let services = || self.services.get().and_then(Watched::trouble);
+        self.pods.trouble().or_else(others).or_else(services)
     }
 
     /// How the agents that run are reached, one of each node.
@@ -138,6 +181,14 @@ impl Cluster {
             Ok(installation) => agents::why_not_running(&self.pods.now(), &installation, node),
             Err(error) => error.to_string(),
         }
+    }
+
+    /// Why agents that have a pod do not run or are not ready, a line for each.
+    pub(crate) fn agents_not_ready(&self) -> Vec<String> {
+        self.installation().map_or_else(
+            |error| vec![error.to_string()],
+            |installation| agents::not_ready(&self.pods.now(), &installation),
+        )
     }
 
     /// What the controller proves itself with to agents.

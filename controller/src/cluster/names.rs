@@ -27,3 +27,13 @@ pub const AGENTS_SERVER_NAME: &str = "agents.faultline.internal";
 pub const AGENT_PORT_NAME: &str = "grpc";
 /// That port where a pod does not say.
 pub const AGENT_PORT: u16 = 7700;
+/// The port of an agent's metrics and health.
+pub const AGENT_METRICS_PORT: u16 = 7701;
+/// The port of the controller's metrics.
+pub const CONTROLLER_METRICS_PORT: u16 = 7702;
+/// What the certificate authority of an installation is called in its certificate.
+pub const CA_NAME: &str = "Faultline";
+/// The label of a namespace that `install` made, and that `uninstall` may delete.
+pub const MADE_LABEL: &str = "faultline.dev/made-by";
+/// Its value.
+pub const MADE_BY_INSTALL: &str = "install";

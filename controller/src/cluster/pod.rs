@@ -25,6 +25,8 @@ pub(super) fn state(pod: &v1::Pod, node_labels: &BTreeMap<String, String>) -> Op
     let uid = annotations.get(MIRROR_ANNOTATION).or(pod.metadata.uid.as_ref())?.clone();
     let conditions = status.conditions.iter().flatten();
     let ready = conditions.clone().any(|c| c.type_ == "Ready" && c.status == "True");
+    let conditions =
+        conditions.map(|condition| (condition.type_.clone(), condition.status.clone())).collect();
     let statuses = status.container_statuses.as_deref().unwrap_or_default();
     let restarts = statuses.iter().map(|c| u32::try_from(c.restart_count).unwrap_or(0)).sum();
     let addresses = status.pod_ips.iter().flatten().map(|ip| ip.ip.as_str());
@@ -48,9 +50,12 @@ pub(super) fn state(pod: &v1::Pod, node_labels: &BTreeMap<String, String>) -> Op
             phase: Some(phase),
             ready: Some(ready),
             services: Vec::new(),
+            terminating: pod.metadata.deletion_timestamp.is_some(),
         },
         ready,
         restarts,
+        terminating: pod.metadata.deletion_timestamp.is_some(),
+        conditions,
     })
 }
 
@@ -109,7 +114,8 @@ mod tests {
         assert_eq!(state.pod.owner.as_deref(), Some("deployment/api"));
         assert_eq!(state.pod.addresses.len(), 2);
         assert_eq!(state.pod.containers, [Container { name: "main".into(), id }]);
-        assert_eq!((state.ready, state.restarts), (true, 3));
+        assert_eq!((state.ready, state.restarts, state.terminating), (true, 3, false));
+        assert_eq!(state.conditions, BTreeMap::from([("Ready".into(), "True".into())]));
     }
 
     #[test]

@@ -70,6 +70,7 @@ fn used<'a>(parts: &Parts<'a>) -> Vec<&'a Spanned<String>> {
     let by_probes = parts.probes.unwrap_or_default().iter().filter_map(|probe| match &probe.kind {
         ProbeKind::Exec(exec) => Some(&exec.target),
         ProbeKind::Network(_) => probe.from.as_ref(),
+        ProbeKind::Kubernetes(_) => None,
         ProbeKind::Pods(pods) => pods.target(),
     });
     by_faults.chain(by_probes).collect()
@@ -122,8 +123,10 @@ fn in_sandbox(
 ) {
     let matches = sandbox.pods.iter().any(|pod| {
         let names = pod.names();
-        selector.namespace.as_ref().is_none_or(|namespace| *namespace == pod.namespace)
+        (selector.namespaces.is_empty() || selector.namespaces.contains(&pod.namespace))
             && selector.labels.iter().all(|(key, value)| pod.labels.get(key) == Some(value))
+            && selector.label_selector.iter().all(|one| one.matches(&pod.labels))
+            && selector.owner.as_ref().is_none_or(|owner| owner.made(&pod.name, &pod.labels))
             && (selector.names.is_empty() || names.iter().any(|n| selector.names.contains(n)))
             && pod.node.as_ref().is_none_or(|node| {
                 selector.nodes.is_empty() || selector.nodes.contains(&node.value)

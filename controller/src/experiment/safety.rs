@@ -1,15 +1,13 @@
 //! `safety:` and `blastRadius:` — what an experiment may never do, whoever starts it, where and when.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use faultline_proto::yaml::{self, Fields, Node, Problems, Spanned};
 
-use super::{Selector, TimeWindow, WAIT_MAX, targets, window};
+use super::{Selector, TimeWindow, WAIT_MAX, selector, window};
 
 /// Entries of one protected list.
 const PROTECTED_MAX: usize = 1_000;
-/// Names in one of them.
-const NAMES_MAX: usize = 1_000;
 
 /// How much of the system may be hit. Refused if it would be more.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -121,35 +119,14 @@ pub(super) fn decode(node: &Node, problems: &mut Problems) -> Option<Safety> {
 
 fn decode_protected(node: &Node, problems: &mut Problems) -> Option<Selector> {
     let before = problems.len();
-    let mut fields = Fields::open(node, "a protected selector", problems)?;
-    let span = fields.span();
-    let names = || yaml::list(1..=NAMES_MAX, "names", yaml::name);
-    let namespace = fields.optional("namespace", problems, yaml::name);
-    let labels = fields.optional("labels", problems, targets::decode_labels);
-    let pods = fields.optional("names", problems, names());
-    let nodes = fields.optional("nodes", problems, names());
-    if fields.keys().next().is_none() {
-        problems
-            .add(span, "everything would be protected")
-            .expected("expected at least one of: namespace, labels, names, nodes");
-    }
+    let what = "a protected selector";
+    let mut fields = Fields::open(node, what, problems)?;
+    let selector = selector::decode(&mut fields, what, None, problems);
     fields.finish_with(problems, |name| match name {
-        "app" | "name" => Some(format!("write `labels: {{ {name}: … }}`")),
         "mode" | "follow" => Some("all that match are protected, whenever they come".into()),
-        _ => None,
+        _ => selector::hint(name),
     });
-    let values = |names: Option<Vec<Spanned<String>>>| -> Vec<String> {
-        names.unwrap_or_default().into_iter().map(|name| name.value).collect()
-    };
-    let labels: BTreeMap<_, _> = labels.unwrap_or_default();
-    (problems.len() == before).then(|| Selector {
-        namespace: namespace.map(|name| name.value),
-        labels,
-        names: values(pods),
-        nodes: values(nodes),
-        span,
-        ..Selector::default()
-    })
+    (problems.len() == before).then_some(selector)
 }
 
 fn decode_place(node: &Node, problems: &mut Problems) -> Option<Spanned<RequiredPlace>> {

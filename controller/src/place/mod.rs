@@ -3,6 +3,7 @@
 //! A place is the sandbox, an inventory file or a Kubernetes cluster. Whoever runs an experiment does not know which.
 
 pub mod inventory;
+mod needs;
 mod state;
 
 use std::{collections::BTreeMap, net::IpAddr, path::Path, sync::Arc, time::Duration};
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use self::inventory::{Inventory, InventoryError};
+pub use self::needs::Needs;
 pub use self::state::{NotTold, PodState};
 use crate::{
     agents::Dial,
@@ -52,9 +54,12 @@ pub struct Pod {
     /// `Pending` or `Running`; only a cluster tells that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
-    /// Whether it is ready; only a cluster tells that.
+    /// Whether it is ready; a cluster and the sandbox tell that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<bool>,
+    /// It is being deleted, and still there; only a cluster tells that.
+    #[serde(skip)]
+    pub terminating: bool,
 }
 
 impl Pod {
@@ -257,6 +262,12 @@ pub enum LookError {
     Cluster(String),
 }
 
+/// Pods that know whether they are ready.
+fn with_readiness(states: Vec<PodState>) -> Vec<Pod> {
+    let pod = |state: PodState| Pod { ready: Some(state.ready), ..state.pod };
+    states.into_iter().map(pod).collect()
+}
+
 /// Where an experiment runs.
 #[derive(Debug)]
 pub enum Place {
@@ -272,9 +283,20 @@ impl Place {
     /// The pods as they are now.
     pub fn pods(&self) -> Vec<Pod> {
         match self {
-            Self::Sandbox(sandbox) => sandbox.pods(),
+            Self::Sandbox(sandbox) => with_readiness(sandbox.pod_states()),
             Self::Inventory(inventory) => inventory.pods(),
             Self::Cluster(cluster) => cluster.pods(),
+        }
+    }
+
+    /// Begins to watch what only some experiments need of a place, once for all of them.
+    ///
+    /// # Errors
+    /// When the cluster does not tell it.
+    pub async fn provide(&self, needs: Needs) -> Result<(), ClusterError> {
+        match self {
+            Self::Sandbox(_) | Self::Inventory(_) => Ok(()),
+            Self::Cluster(cluster) => cluster.provide(needs).await,
         }
     }
 
@@ -284,7 +306,7 @@ impl Place {
     /// When nobody can tell now.
     pub fn look(&self, seen: &mut Seen) -> Result<Option<Vec<Pod>>, LookError> {
         match self {
-            Self::Sandbox(sandbox) => Ok(Some(sandbox.pods())),
+            Self::Sandbox(sandbox) => Ok(Some(with_readiness(sandbox.pod_states()))),
             Self::Cluster(cluster) => {
                 if let Some(trouble) = cluster.trouble() {
                     return Err(LookError::Cluster(trouble));

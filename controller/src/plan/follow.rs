@@ -241,12 +241,11 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// Who matches and can be reached, in the order of their names.
+    /// Who matches, can be reached and is there to stay, in the order of their names. One that is being deleted
+    /// keeps a seat that it has, until it has gone, but is given none.
     fn matching(&self, selector: &Selector) -> Vec<&Pod> {
-        let fits = |pod: &&Pod| select::matches(selector, pod) && !pod.addresses.is_empty();
-        let mut pods: Vec<&Pod> = self.pods.iter().filter(fits).collect();
-        pods.sort_by_key(|pod| (&pod.namespace, &pod.name, &pod.uid));
-        pods
+        let pods = select::candidates(selector, &self.pods).into_iter().map(|i| &self.pods[i]);
+        pods.filter(|pod| !pod.addresses.is_empty()).collect()
     }
 
     fn is_new(&self, pod: &Pod) -> bool {

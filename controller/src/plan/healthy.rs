@@ -22,10 +22,12 @@ fn owners(pods: &[Pod]) -> Owners<'_> {
     owners
 }
 
-/// Whether a pod is up: it has an address, and a container where others of its owner have one.
+/// Whether a pod is up and stays: it has an address, a container where others of its owner have one, and is not
+/// known to be unready or about to be deleted.
 fn is_up(pod: &Pod, of_owner: &[&Pod]) -> bool {
     let knows_containers = of_owner.iter().any(|pod| !pod.containers.is_empty());
-    !pod.addresses.is_empty() && (!knows_containers || !pod.containers.is_empty())
+    let stays = !pod.terminating && pod.ready != Some(false);
+    stays && !pod.addresses.is_empty() && (!knows_containers || !pod.containers.is_empty())
 }
 
 /// The owner with the fewest pods left by one of the steps, and how many that are; `None`: none is hit.

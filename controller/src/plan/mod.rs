@@ -4,6 +4,8 @@
 mod change;
 mod follow;
 mod healthy;
+mod leader;
+mod nobody;
 mod rounds;
 mod select;
 mod what;
@@ -21,8 +23,10 @@ use thiserror::Error;
 pub use change::Change;
 pub use follow::Follower;
 pub use healthy::fewest_healthy;
+pub use leader::{Leaders, holder_of};
+pub use nobody::not_told;
 pub use rounds::Rounds;
-pub use select::{Selection, matches, select};
+pub use select::{Selection, candidates, matches, select};
 pub use what::{On, What};
 
 use crate::{
@@ -74,6 +78,14 @@ pub enum PlanError {
         /// Where that is written.
         span: Span,
     },
+    /// It cannot be known who is protected.
+    #[error("`protected`: {why}")]
+    Untold {
+        /// What this place does not tell.
+        why: String,
+        /// Where that is asked for.
+        span: Span,
+    },
 }
 
 impl PlanError {
@@ -82,7 +94,8 @@ impl PlanError {
         match self {
             Self::Empty { span, .. }
             | Self::BlastRadius { span, .. }
-            | Self::Protected { span, .. } => Some(*span),
+            | Self::Protected { span, .. }
+            | Self::Untold { span, .. } => Some(*span),
             Self::Fault { .. } => None,
         }
     }
@@ -154,9 +167,21 @@ impl Plan {
     /// # Errors
     /// When a target is nobody, a fault comes to nothing, or too much would be hit.
     pub fn new(experiment: &Experiment, pods: &[Pod]) -> Result<Self, PlanError> {
+        Self::with(experiment, pods, &Leaders::default())
+    }
+
+    /// The same, where somebody was asked who leads.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn with(
+        experiment: &Experiment,
+        pods: &[Pod],
+        leaders: &Leaders,
+    ) -> Result<Self, PlanError> {
         let mut targets = BTreeMap::new();
         for (name, selector) in &experiment.targets {
-            let selection = select(name, selector, pods, experiment.seed)?;
+            let selection = select(name, selector, pods, experiment.seed, leaders)?;
             targets.insert(name.clone(), selection);
         }
         let groups = groups(&targets, pods);
@@ -252,6 +277,11 @@ fn check_protected<'i>(
     if protected.is_empty() {
         return Ok(());
     }
+    // What this place does not tell would protect nobody, and nobody would know.
+    let untold = protected.iter().find_map(|rule| Some((rule.span, not_told(rule, pods)?)));
+    if let Some((span, why)) = untold {
+        return Err(PlanError::Untold { why, span });
+    }
     for injection in injections {
         let hit = pods.iter().filter(|pod| injection.hits.contains(&pod.uid));
         for pod in hit {
@@ -337,5 +367,7 @@ fn injection_on(
     Ok(PlannedInjection { node, target, fault, hits })
 }
 
+#[cfg(test)]
+mod select_tests;
 #[cfg(test)]
 mod tests;

@@ -21,6 +21,7 @@ mod follow;
 mod inject;
 mod interrupt;
 mod judge;
+mod leaders;
 mod measured;
 mod method;
 mod observe;
@@ -58,8 +59,9 @@ pub use record::Recorder;
 
 use crate::{
     agents::{AgentError, Fleet},
+    cluster::ObjectWatch,
     experiment::{Experiment, Probe, ProbeKind},
-    place::{Place, Pod},
+    place::{Needs, Place, Pod},
     plan::{Follower, Plan, PlanError, PlannedStep},
     probe::{self, CurrentPod, Running, Times},
     report::{
@@ -277,8 +279,12 @@ pub async fn dry_run(
         refused
     };
     note(preflight::fences(experiment, place))?;
+    note(preflight::objects(experiment, place).await.0)?;
+    place.provide(Needs::of(experiment)).await.map_err(|e| vec![one_line(&e)])?;
     let pods = place.pods();
-    let plan = Plan::new(experiment, &pods).map_err(|e| vec![said_at(experiment, &e)])?;
+    let leaders = leaders::ask(experiment, place, &pods).await;
+    let plan =
+        Plan::with(experiment, &pods, &leaders).map_err(|e| vec![said_at(experiment, &e)])?;
     note(preflight::limits(experiment, &plan))?;
     let fleet = connect_for(experiment, place, &plan, &pods).await?;
     let run_id = RunId::random().map_err(|e| vec![e.to_string()])?;
@@ -322,9 +328,16 @@ impl Run<'_> {
     async fn phases(&mut self, place: &Arc<Place>) -> Result<(), Ended> {
         self.phase(Phase::Preflight, None);
         preflight::fences(self.experiment, place).check().map_err(Ended::Refused)?;
+        let ends = self.ends.clone();
+        let objects = preflight::objects(self.experiment, place);
+        let (rules, objects) = ends.unless(objects).await?;
+        rules.check().map_err(Ended::Refused)?;
+        let providing = place.provide(Needs::of(self.experiment));
+        ends.unless(providing).await?.map_err(|e| Ended::Refused(vec![one_line(&e)]))?;
         let pods = place.pods();
         self.note_apps(&pods);
-        let plan = Plan::new(self.experiment, &pods)
+        let leaders = ends.unless(leaders::ask(self.experiment, place, &pods)).await?;
+        let plan = Plan::with(self.experiment, &pods, &leaders)
             .map_err(|e| Ended::Refused(vec![said_at(self.experiment, &e)]))?;
         for (name, selection) in &plan.targets {
             let names: Vec<String> =
@@ -332,13 +345,12 @@ impl Run<'_> {
             self.console.say("target", &format!("{name}: {}", names.join(", ")));
             self.recorder.tell(Event::Target { name: name.clone(), chosen: names });
         }
-        let ends = self.ends.clone();
         let connecting = connect_for(self.experiment, place, &plan, &pods);
         let fleet = ends.unless(connecting).await?.map_err(Ended::Refused)?;
         self.fleet = Arc::new(fleet);
         self.record_agents();
         ends.unless(self.preflight(&plan, &pods)).await??;
-        self.start_probes(place, &plan, &pods)?;
+        self.start_probes(place, &plan, &pods, objects)?;
         self.steady_state().await?;
         let follower = Follower::new(self.experiment, &plan, &pods).with_away(self.away.clone());
         self.following = Some(Following::new(follower, place));
@@ -367,7 +379,8 @@ impl Run<'_> {
         &mut self,
         place: &Arc<Place>,
         plan: &Plan,
-        pods: &[crate::place::Pod],
+        pods: &[Pod],
+        mut objects: BTreeMap<String, ObjectWatch>,
     ) -> Result<(), Ended> {
         let (dialer, targets) = (HostDialer::default(), &self.experiment.targets);
         for probe in &self.experiment.probes {
@@ -397,9 +410,11 @@ impl Run<'_> {
                     self.exec_pods.extend(known);
                     pod
                 }
-                ProbeKind::Network(_) | ProbeKind::Pods(_) => None,
+                ProbeKind::Network(_) | ProbeKind::Pods(_) | ProbeKind::Kubernetes(_) => None,
             };
-            let target = probe::Target::new(&probe.kind, place, exec_pod, &dialer, targets)
+            let object = objects.remove(&probe.name);
+            let target = probe::Target::new(&probe.kind, place, exec_pod, object, &dialer, targets);
+            let target = target
                 .map_err(|why| Ended::Refused(vec![format!("probe `{}`: {why}", probe.name)]))?;
             self.take_probe(&probe.name, Running::start(probe.clone(), target, self.origin));
         }

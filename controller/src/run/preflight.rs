@@ -11,7 +11,8 @@ use faultline_proto::{id::RunId, pb, status::State, units, yaml::Span};
 use super::{observe::steady_window, one_line};
 use crate::{
     agents::{ANSWER_MAX, Agent, Fleet},
-    experiment::{Experiment, Leaf, ProbeKind, is_open},
+    cluster::ObjectWatch,
+    experiment::{Experiment, Leaf, PodsProbe, ProbeKind, is_open},
     place::{Place, Pod},
     plan::{Plan, fewest_healthy},
     report::{RuleReport, counted, time},
@@ -76,10 +77,15 @@ pub(super) fn fences(experiment: &Experiment, place: &Place) -> Rules {
         rules.note(experiment, &rule, Some(inject.span), found);
     }
     for probe in &experiment.probes {
-        let ProbeKind::Pods(pods) = &probe.kind else { continue };
-        let found = place.pod_states().map(|_| "this place tells how pods are".to_owned());
-        let rule = format!("probe `{}`", probe.name);
-        rules.note(experiment, &rule, Some(pods.span), found.map_err(|why| why.to_string()));
+        let (span, found) = match &probe.kind {
+            ProbeKind::Pods(pods) => (pods.span, tells_pods(place, pods)),
+            ProbeKind::Kubernetes(object) if place.cluster().is_none() => (
+                object.span,
+                Err("there are no objects of Kubernetes here; only a cluster has them".into()),
+            ),
+            _ => continue,
+        };
+        rules.note(experiment, &format!("probe `{}`", probe.name), Some(span), found);
     }
     let lasts = planned(experiment);
     if let Some(window) = safety.windows.first() {
@@ -98,6 +104,41 @@ pub(super) fn fences(experiment: &Experiment, place: &Place) -> Rules {
         rules.note(experiment, "maxDuration", Some(max.span), found);
     }
     rules
+}
+
+/// Whether a place tells what a probe asks of pods.
+fn tells_pods(place: &Place, asked: &PodsProbe) -> Result<String, String> {
+    place.pod_states().map_err(|why| why.to_string())?;
+    let untold = asked.conditions.types().find(|name| *name != "Ready");
+    match untold.filter(|_| place.cluster().is_none()) {
+        Some(name) => Err(format!("the sandbox tells the condition Ready of pods, and not {name}")),
+        None => Ok("this place tells how pods are".into()),
+    }
+}
+
+/// Begins to watch the objects that probes look at. One that is not there would never be seen to be well.
+pub(super) async fn objects(
+    experiment: &Experiment,
+    place: &Place,
+) -> (Rules, BTreeMap<String, ObjectWatch>) {
+    let (mut rules, mut watches) = (Rules::default(), BTreeMap::new());
+    let Some(cluster) = place.cluster() else { return (rules, watches) };
+    for probe in &experiment.probes {
+        let ProbeKind::Kubernetes(asked) = &probe.kind else { continue };
+        let found = match ObjectWatch::start(cluster.connection(), &asked.object).await {
+            Ok(watch) => match watch.now() {
+                Ok(Some(_)) => {
+                    watches.insert(probe.name.clone(), watch);
+                    Ok(format!("there is {}", asked.object))
+                }
+                Ok(None) => Err(format!("there is no {}", asked.object)),
+                Err(why) => Err(why),
+            },
+            Err(error) => Err(one_line(&error)),
+        };
+        rules.note(experiment, &format!("probe `{}`", probe.name), Some(asked.span), found);
+    }
+    (rules, watches)
 }
 
 /// What a step takes besides its time: agents prepare, commit, prove and revert, or say what is in effect;

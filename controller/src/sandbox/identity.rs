@@ -8,19 +8,15 @@ use std::{
     io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
-    time::{Duration, SystemTime},
-};
-
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    time::Duration,
 };
 
 use super::error::{SandboxError, Step as _, StepError};
-use crate::place::{CONTROLLER_NAME, Credentials, agent_server_name};
+use crate::{
+    pki::{self, Usage},
+    place::{CONTROLLER_NAME, Credentials, agent_server_name},
+};
 
-/// Clocks of one machine do not differ, but a step back must not end a run.
-const VALID_BEFORE_NOW: Duration = Duration::from_mins(5);
 const VALID_FOR: Duration = Duration::from_hours(24);
 
 /// The names of the files in a sandbox's directory.
@@ -33,69 +29,31 @@ pub(super) const AGENT_KEY_FILE: &str = "agent-key.pem";
 
 /// A certificate authority that signs for one sandbox and is then forgotten: its key is never
 /// written.
-pub(super) struct Authority {
-    pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-/// A certificate and its key, as PEM texts.
-pub(super) struct Identity {
-    pub(super) cert_pem: String,
-    pub(super) key_pem: String,
-}
+pub(super) struct Authority(pki::Authority);
 
 impl Authority {
     pub(super) fn new() -> Result<Self, SandboxError> {
-        let key = KeyPair::generate()?;
-        let mut params = valid_now(CertificateParams::new(Vec::new())?);
-        params.distinguished_name.push(DnType::CommonName, "Faultline sandbox");
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let pem = params.self_signed(&key)?.pem();
-        Ok(Self { pem, issuer: Issuer::new(params, key) })
-    }
-
-    /// A certificate for one name and one side of the connection.
-    fn issue(
-        &self,
-        name: String,
-        usage: ExtendedKeyUsagePurpose,
-    ) -> Result<Identity, SandboxError> {
-        let key = KeyPair::generate()?;
-        let mut params = valid_now(CertificateParams::new([name.clone()])?);
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![usage];
-        params.use_authority_key_identifier_extension = true;
-        let cert_pem = params.signed_by(&key, &self.issuer)?.pem();
-        Ok(Identity { cert_pem, key_pem: key.serialize_pem() })
+        Ok(Self(pki::Authority::new("Faultline sandbox", VALID_FOR)?))
     }
 
     /// The controller's identity: good for connecting to agents, and for nothing else.
     pub(super) fn write_controller(&self, directory: &Path) -> Result<Credentials, SandboxError> {
-        let Identity { cert_pem, key_pem } =
-            self.issue(CONTROLLER_NAME.into(), ExtendedKeyUsagePurpose::ClientAuth)?;
-        write_private(&directory.join(CA_FILE), &self.pem)?;
+        let pki::Identity { cert_pem, key_pem } =
+            self.0.issue(CONTROLLER_NAME, Usage::Client, VALID_FOR)?;
+        write_private(&directory.join(CA_FILE), self.0.pem())?;
         write_private(&directory.join(CONTROLLER_CERT_FILE), &cert_pem)?;
         write_private(&directory.join(CONTROLLER_KEY_FILE), &key_pem)?;
-        Ok(Credentials { ca_pem: self.pem.clone(), cert_pem, key_pem })
+        Ok(Credentials { ca_pem: self.0.pem().to_owned(), cert_pem, key_pem })
     }
 
     /// An agent's identity: good for being connected to, and for nothing else.
     pub(super) fn write_agent(&self, node: &str, directory: &Path) -> Result<(), SandboxError> {
-        let identity = self.issue(agent_server_name(node), ExtendedKeyUsagePurpose::ServerAuth)?;
-        write_private(&directory.join(CA_FILE), &self.pem)?;
+        let identity = self.0.issue(&agent_server_name(node), Usage::Server, VALID_FOR)?;
+        write_private(&directory.join(CA_FILE), self.0.pem())?;
         write_private(&directory.join(AGENT_CERT_FILE), &identity.cert_pem)?;
         write_private(&directory.join(AGENT_KEY_FILE), &identity.key_pem)?;
         Ok(())
     }
-}
-
-fn valid_now(mut params: CertificateParams) -> CertificateParams {
-    let now = SystemTime::now();
-    params.not_before = (now - VALID_BEFORE_NOW).into();
-    params.not_after = (now + VALID_FOR).into();
-    params
 }
 
 /// Writes a new file that only this user can read, all of it or nothing: what others may be reading

@@ -10,7 +10,7 @@ use faultline_proto::{
 use serde_json::Value;
 use tokio::task::{AbortHandle, JoinHandle};
 
-use super::{FaultError, Injection, Planned, Undo};
+use super::{FaultError, Injection, Planned, Undo, hold::ASK_EVERY};
 use crate::agents::AgentClock;
 
 /// A fault of this run.
@@ -127,9 +127,9 @@ impl Held {
     }
 }
 
-/// The clock by which this process tells of its own faults: no other, and known exactly.
+/// The clock by which this process tells of its own faults.
 pub(super) fn own_clock() -> AgentClock {
     let now = Instant::now();
-    // 0 means that something has not happened.
-    AgentClock::new(now, now, BootTime::from_nanos(u64::from(u32::MAX)))
+    // 0 means that something has not happened. What is seen is seen by looks that are so far apart.
+    AgentClock::new(now, now + 2 * ASK_EVERY, BootTime::from_nanos(u64::from(u32::MAX)))
 }

@@ -27,7 +27,7 @@ use crate::{cluster::error::Asked, run::one_line};
 /// Between two looks for an effect: at what is known of pods, which costs nothing.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Between two questions for the object meanwhile.
-const ASK_EVERY: Duration = Duration::from_millis(300);
+pub(super) const ASK_EVERY: Duration = Duration::from_millis(300);
 /// The same once its effect is proven.
 const HOLD_EVERY: Duration = Duration::from_secs(2);
 /// Before a fault is taken back, its effect should have been seen.
@@ -75,9 +75,7 @@ pub(super) async fn look(shared: Arc<Shared>, id: String, generation: i64) {
             let sight = held.injection.spec.look(&look);
             let committed = held.committed.unwrap_or_else(Instant::now);
             let mut window = held.injection.spec.proof_window();
-            if held.injection.spec.hold() == Hold::Lasts {
-                window = window.min(held.injection.lasts.saturating_sub(BEFORE_END));
-            }
+            window = window.min(held.injection.lasts.saturating_sub(BEFORE_END));
             match sight {
                 Sight::Proven(evidence) => {
                     held.proof = Proof::Proven;

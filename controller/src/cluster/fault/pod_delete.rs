@@ -18,7 +18,7 @@ const GRACE_MAX: Duration = Duration::from_hours(1);
 /// What a pod has that says nothing: Kubernetes' default.
 const GRACE_DEFAULT: Duration = Duration::from_secs(30);
 /// How long a kubelet and the API server may take besides.
-const BESIDES: Duration = Duration::from_secs(30);
+const BESIDES: Duration = Duration::from_mins(1);
 
 /// For help texts and `faultline inject pod-delete`.
 pub(super) const INFO: KindInfo = KindInfo {
