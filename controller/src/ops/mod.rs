@@ -17,9 +17,8 @@ pub use unreachable::{FaultsEnd, Unreachable};
 
 use crate::{
     agents::{ANSWER_MAX, Agent, AgentError, ByNode, Fleet},
-    place::Place,
+    place::{CredentialsError, Place},
     run::one_line,
-    sandbox::StepError,
 };
 use overview::overview;
 
@@ -27,8 +26,8 @@ use overview::overview;
 ///
 /// # Errors
 /// When the controller's credentials cannot be read.
-pub async fn ps(place: &Place) -> Result<Overview, StepError> {
-    let (fleet, errors) = Fleet::connect_some(&place.agents(), &place.credentials()?).await;
+pub async fn ps(place: &Place) -> Result<Overview, CredentialsError> {
+    let (fleet, errors) = Fleet::connect_some(&place.agents(), &place.credentials().await?).await;
     let answers = fleet.list(ANSWER_MAX).await;
     let wanted = |state| state != Some(State::Reverted);
     Ok(overview(&fleet, answers, &errors, &BTreeMap::new(), wanted))
@@ -38,8 +37,8 @@ pub async fn ps(place: &Place) -> Result<Overview, StepError> {
 ///
 /// # Errors
 /// When the controller's credentials cannot be read.
-pub async fn halt(place: &Place, reason: &str) -> Result<Overview, StepError> {
-    let (fleet, errors) = Fleet::connect_some(&place.agents(), &place.credentials()?).await;
+pub async fn halt(place: &Place, reason: &str) -> Result<Overview, CredentialsError> {
+    let (fleet, errors) = Fleet::connect_some(&place.agents(), &place.credentials().await?).await;
     // Asked in the same moment: an agent that falls silent over the halt may still say what it holds.
     let (held, answers) = tokio::join!(fleet.list(ANSWER_MAX), fleet.halt(reason));
     let mut overview = overview(&fleet, answers, &errors, &held, |_| true);
@@ -94,7 +93,7 @@ impl Resumed {
 pub enum ResumeError {
     /// The controller's credentials cannot be read.
     #[error(transparent)]
-    Credentials(#[from] StepError),
+    Credentials(#[from] CredentialsError),
     /// There is nothing stuck by an id that is to be acknowledged.
     #[error("fault {id} is not stuck on any node that was asked; {}", known(.stuck, .not_asked))]
     NotStuck {
@@ -122,7 +121,7 @@ fn known(stuck: &[String], not_asked: &[String]) -> String {
 /// When the controller's credentials cannot be read, or one of the ids is not stuck anywhere. Nothing
 /// was changed then.
 pub async fn resume(place: &Place, acknowledged: &[FaultId]) -> Result<Resumed, ResumeError> {
-    let (fleet, errors) = Fleet::connect_some(&place.agents(), &place.credentials()?).await;
+    let (fleet, errors) = Fleet::connect_some(&place.agents(), &place.credentials().await?).await;
     let acknowledged = by_node(&fleet, &errors, acknowledged)?;
     let mut resumed = Resumed::default();
     for (node, answer) in fleet.resume_beside(&acknowledged).await {

@@ -230,6 +230,17 @@ pub enum ExecError {
     Cluster(Box<ClusterError>),
 }
 
+/// Why the controller cannot prove itself to agents.
+#[derive(Debug, Error)]
+pub enum CredentialsError {
+    /// A file of it cannot be read.
+    #[error(transparent)]
+    Step(#[from] StepError),
+    /// The cluster does not tell it.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+}
+
 /// How far somebody has looked at the pods of a place: at first, not at all.
 #[derive(Debug, Default)]
 pub struct Seen(Option<SeenVersion>);
@@ -343,12 +354,12 @@ impl Place {
     /// What the controller proves itself with, and what it believes.
     ///
     /// # Errors
-    /// When a file of it cannot be read.
-    pub fn credentials(&self) -> Result<Credentials, StepError> {
+    /// When it cannot be read.
+    pub async fn credentials(&self) -> Result<Credentials, CredentialsError> {
         match self {
             Self::Sandbox(sandbox) => Ok(sandbox.credentials().clone()),
-            Self::Inventory(inventory) => inventory.credentials(),
-            Self::Cluster(cluster) => Ok(cluster.credentials().clone()),
+            Self::Inventory(inventory) => Ok(inventory.credentials()?),
+            Self::Cluster(cluster) => Ok(cluster.credentials().await?),
         }
     }
 
