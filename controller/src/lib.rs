@@ -12,6 +12,7 @@ pub mod experiment;
 pub mod place;
 
 pub mod agents;
+pub mod comeback;
 pub mod ops;
 pub mod plan;
 pub mod probe;
