@@ -257,6 +257,9 @@ pub enum LookError {
     /// The inventory cannot be read now.
     #[error(transparent)]
     Inventory(#[from] InventoryError),
+    /// It does not tell how pods are.
+    #[error(transparent)]
+    NotTold(#[from] NotTold),
     /// The cluster tells nothing now.
     #[error("the cluster does not tell how its pods are now: {0}")]
     Cluster(String),
@@ -340,6 +343,24 @@ impl Place {
             Self::Inventory(_) => Err(NotTold),
             Self::Cluster(cluster) => Ok(cluster.pod_states()),
         }
+    }
+
+    /// The same, if that may be something new since the last such look.
+    ///
+    /// # Errors
+    /// When nobody can tell, now or ever.
+    pub fn look_at_states(&self, seen: &mut Seen) -> Result<Option<Vec<PodState>>, LookError> {
+        if let Self::Cluster(cluster) = self {
+            if let Some(trouble) = cluster.trouble() {
+                return Err(LookError::Cluster(trouble));
+            }
+            let version = Some(SeenVersion::Cluster(cluster.version()));
+            if version == seen.0 {
+                return Ok(None);
+            }
+            seen.0 = version;
+        }
+        Ok(Some(self.pod_states()?))
     }
 
     /// How the agents are reached, one of each node.

@@ -93,6 +93,9 @@ impl Run<'_> {
         let faults = faults.as_slice();
         self.still_healthy(faults)?;
         self.start_watch()?;
+        if self.times.injected.is_none() {
+            self.pods.begin();
+        }
         let injections = wire(&self.fleet, self.experiment.lease, faults)
             .map_err(|e| Ended::Refused(vec![e]))?;
         let fleet = Arc::clone(&self.fleet);

@@ -16,7 +16,7 @@ pub(super) use self::{
     budgets::budgets,
     claims::{claim, claims},
 };
-use super::{observe::steady_window, one_line};
+use super::{observe::steady_window, one_line, pods::waits_at_most};
 use crate::{
     agents::{ANSWER_MAX, Agent, Fleet},
     cluster::ObjectWatch,
@@ -89,6 +89,12 @@ pub(super) async fn fences(experiment: &Experiment, place: &Place) -> Rules {
         };
         rules.note(experiment, &format!("probe `{}`", probe.name), Some(span), found);
     }
+    let of_pods = experiment.assertions.iter().find(|assertion| assertion.measure.of_pods());
+    if let Some(assertion) = of_pods {
+        let told = place.pod_states().map(|_| "this place tells how pods are".to_owned());
+        let rule = format!("assertion `{}`", assertion.measure.name());
+        rules.note(experiment, &rule, Some(assertion.span), told.map_err(|why| why.to_string()));
+    }
     let lasts = planned(experiment);
     if let Some(window) = safety.windows.first() {
         let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
@@ -153,7 +159,9 @@ fn planned(experiment: &Experiment) -> Duration {
     let method = experiment.method.iter().map(|step| step.takes(MARGIN));
     let recoveries = experiment.probes.iter().filter_map(|probe| probe.recovery.as_ref());
     let recovery = recoveries.map(|r| r.within.saturating_add(r.stable_for)).max();
-    let begin = steady_window(experiment).saturating_add(recovery.unwrap_or_default());
+    let begin = steady_window(experiment)
+        .saturating_add(recovery.unwrap_or_default())
+        .saturating_add(waits_at_most(experiment));
     let begin = begin.saturating_add(MARGIN);
     method.fold(begin, Duration::saturating_add)
 }
