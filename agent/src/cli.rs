@@ -12,11 +12,14 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
 };
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    kernel::{capabilities, cgroup::CgroupFs, container::Containers, descriptors, netns::NetNs},
+    errors::chain,
+    kernel::{
+        capabilities, cgroup::CgroupFs, cgroup_ns, container::Containers, descriptors, netns::NetNs,
+    },
     metrics,
     node_info::NodeInfo,
     resolve::Resolver,
@@ -116,6 +119,14 @@ fn run_agent(args: Args) -> anyhow::Result<()> {
         Identity::read(&args.tls_ca, &args.tls_cert, &args.tls_key, &args.controller_name)?;
     // Capabilities belong to threads, and new threads inherit them: this must come first.
     descriptors::raise_limit();
+    match cgroup_ns::join_nodes() {
+        Ok(true) => info!("control groups are looked at as the node's first process sees them"),
+        Ok(false) => {}
+        // A sandbox without root, say, whose pods are not found by their control groups.
+        Err(error) => {
+            warn!(error = %chain(&error), "control groups are looked at as this process sees them")
+        }
+    }
     let dropped = capabilities::drop_unneeded().context("cannot drop capabilities")?;
     info!(?dropped, "capabilities dropped");
     let resolver = Arc::new(Resolver {

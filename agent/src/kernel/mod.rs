@@ -6,6 +6,7 @@
 pub mod capabilities;
 pub mod cgroup;
 pub mod cgroup_dir;
+pub mod cgroup_ns;
 pub mod clock;
 pub mod container;
 pub mod descriptors;

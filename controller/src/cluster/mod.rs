@@ -2,6 +2,7 @@
 //! server from outside; commands in its pods. The only user of `kube`.
 
 mod agents;
+mod checkup;
 mod connect;
 mod error;
 mod exec;
@@ -17,6 +18,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use k8s_openapi::api::core::v1;
 use kube::{Api, runtime::watcher};
 
+pub use checkup::{Certificate, Checkup, Health};
 pub use connect::{ClusterChoice, Connection};
 pub use error::{Asked, ClusterError};
 pub use watch::Watched;
