@@ -301,9 +301,13 @@ impl Agent {
         Ok(self.answered(client.list(timed(pb::ListRequest {}))).await?.injections)
     }
 
-    pub(super) async fn halt(&self, reason: &str) -> Result<Vec<pb::InjectionStatus>, AgentError> {
+    pub(super) async fn halt(
+        &self,
+        reason: &str,
+        for_good: bool,
+    ) -> Result<Vec<pb::InjectionStatus>, AgentError> {
         let mut client = self.client.clone();
-        let request = timed(pb::HaltRequest { reason: reason.into() });
+        let request = timed(pb::HaltRequest { reason: reason.into(), for_good });
         Ok(self.answered(client.halt(request)).await?.injections)
     }
 

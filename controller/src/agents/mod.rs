@@ -377,9 +377,19 @@ impl Fleet {
 
     /// Halts every node.
     pub async fn halt(&self, reason: &str) -> Answers<Vec<pb::InjectionStatus>> {
+        self.halt_all(reason, false).await
+    }
+
+    /// Halts every node whose agent is about to be removed: when it ends and holds nothing, it takes away what it keeps
+    /// on its node.
+    pub async fn halt_for_good(&self, reason: &str) -> Answers<Vec<pb::InjectionStatus>> {
+        self.halt_all(reason, true).await
+    }
+
+    async fn halt_all(&self, reason: &str, for_good: bool) -> Answers<Vec<pb::InjectionStatus>> {
         let halt = |agent: Agent| {
             let reason = reason.to_owned();
-            async move { agent.halt(&reason).await }
+            async move { agent.halt(&reason, for_good).await }
         };
         self.each(self.nodes(), halt).await
     }

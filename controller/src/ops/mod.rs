@@ -3,6 +3,7 @@
 //! These work while some agents cannot be reached, and say which, and until when at most their faults
 //! last: an operator in a hurry must not be held up by the node that is down.
 
+mod doctor;
 mod overview;
 mod unreachable;
 
@@ -12,6 +13,7 @@ use faultline_proto::{id::FaultId, status::State};
 use serde::Serialize;
 use thiserror::Error;
 
+pub use doctor::{Diagnosis, MissingFeature, NodeHealth, doctor};
 pub use overview::{Halted, Injected, Overview, Refused, Stuck};
 pub use unreachable::{FaultsEnd, Unreachable};
 
@@ -58,6 +60,18 @@ pub async fn halt(place: &Place, reason: &str) -> Result<Overview, CredentialsEr
         unreachable.needs_halt = true;
     }
     Ok(overview)
+}
+
+/// Halts every node for good: its agent is about to be removed, and takes away what it keeps there when it ends.
+/// Returns the nodes that did not say that they will, and why.
+///
+/// # Errors
+/// When the controller's credentials cannot be read.
+pub async fn halt_for_good(place: &Place, reason: &str) -> Result<Vec<Refused>, CredentialsError> {
+    let (fleet, errors) = Fleet::connect_some(&place.agents(), &place.credentials().await?).await;
+    let answers = fleet.halt_for_good(reason).await;
+    let failed = answers.values().filter_map(|answer| answer.as_ref().err());
+    Ok(errors.iter().chain(failed).map(Refused::new).collect())
 }
 
 /// What came of resuming every node.

@@ -112,6 +112,21 @@ impl Overview {
             || self.injections.iter().any(|injection| !injection.residue.is_empty())
     }
 
+    /// Where it is not proven that nothing is left, a sentence for each.
+    pub fn unproven(&self) -> Vec<String> {
+        let left = self.injections.iter().flat_map(|injection| {
+            let Injected { node, fault_id, .. } = injection;
+            injection
+                .residue
+                .iter()
+                .map(move |left| format!("{node}: {left} is left of {fault_id}"))
+        });
+        let stuck = self.stuck.iter().map(|Stuck { node, reason, .. }| format!("{node}: {reason}"));
+        let silent = self.unreachable.iter().map(|silent| silent.reason.clone());
+        let refused = self.refused.iter().map(|refused| refused.reason.clone());
+        left.chain(stuck).chain(silent).chain(refused).collect()
+    }
+
     /// Whether every agent did what it was asked.
     pub fn is_complete(&self) -> bool {
         self.unreachable.is_empty() && self.refused.is_empty()
