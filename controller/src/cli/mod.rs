@@ -5,6 +5,7 @@
 
 mod agents;
 mod completions;
+mod controller;
 mod enter;
 mod exit;
 mod inject;
@@ -170,6 +171,9 @@ JSON is the report of the run, or a list of reports where several experiments ar
     /// Put agents, identities and access rules into a cluster, or bring them up to date
     #[command(after_help = install::AFTER_HELP)]
     Install(Box<install::InstallArgs>),
+    /// Stand by in the cluster: restore at its deadline what nobody else does, renew certificates
+    #[command(after_help = controller::AFTER_HELP)]
+    Controller(controller::ControllerArgs),
     /// Show an earlier run again, from its journal alone
     #[command(after_help = REPORT_HELP)]
     Report {
@@ -267,6 +271,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Plan { files, place } => place_and_files("plan", place, &files, output)?
             .map(|(place, experiments)| run::plan(PlanRequest { experiments, place, output })),
         Command::Install(args) => return install::main(*args, output),
+        Command::Controller(args) => return controller::main(args, output),
         Command::Inject(args) => return inject::main(args, output),
         Command::Ps { agents } => {
             agents.find("ps").map(|place| agents::ps(PsRequest { place, output }))

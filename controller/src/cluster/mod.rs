@@ -3,6 +3,7 @@
 
 mod agents;
 mod connect;
+pub mod controller;
 mod election;
 mod error;
 mod exec;
