@@ -7,6 +7,7 @@ mod claim;
 mod claims;
 mod checkup;
 mod connect;
+pub mod controller;
 mod election;
 mod error;
 mod exec;

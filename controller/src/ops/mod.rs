@@ -4,6 +4,7 @@
 //! last: an operator in a hurry must not be held up by the node that is down.
 
 mod doctor;
+mod api;
 mod overview;
 mod unreachable;
 
@@ -24,12 +25,28 @@ use crate::{
 };
 use overview::overview;
 
-/// What is injected right now, on every node, and until when.
+/// The agents of a place, as far as they can be reached. Where there are none, nobody has to be able to.
+async fn agents(place: &Place) -> Result<(Fleet, Vec<AgentError>), CredentialsError> {
+    let endpoints = place.agents();
+    if endpoints.is_empty() {
+        return Ok((Fleet::default(), Vec::new()));
+    }
+    Ok(Fleet::connect_some(&endpoints, &place.credentials().await?).await)
+}
+
+/// What is injected right now, on every node and through the API server, and until when.
 ///
 /// # Errors
 /// When the controller's credentials cannot be read.
 pub async fn ps(place: &Place) -> Result<Overview, CredentialsError> {
-    let (fleet, errors) = Fleet::connect_some(&place.agents(), &place.credentials().await?).await;
+    let (overview, api) = tokio::join!(ps_agents(place), api::ps(place));
+    let mut overview = overview?;
+    overview.extend(api);
+    Ok(overview)
+}
+
+async fn ps_agents(place: &Place) -> Result<Overview, CredentialsError> {
+    let (fleet, errors) = agents(place).await?;
     let answers = fleet.list(ANSWER_MAX).await;
     let wanted = |state| state != Some(State::Reverted);
     Ok(overview(&fleet, answers, &errors, &BTreeMap::new(), wanted))
@@ -40,7 +57,14 @@ pub async fn ps(place: &Place) -> Result<Overview, CredentialsError> {
 /// # Errors
 /// When the controller's credentials cannot be read.
 pub async fn halt(place: &Place, reason: &str) -> Result<Overview, CredentialsError> {
-    let (fleet, errors) = Fleet::connect_some(&place.agents(), &place.credentials().await?).await;
+    let (overview, api) = tokio::join!(halt_agents(place, reason), api::halt(place));
+    let mut overview = overview?;
+    overview.extend(api);
+    Ok(overview)
+}
+
+async fn halt_agents(place: &Place, reason: &str) -> Result<Overview, CredentialsError> {
+    let (fleet, errors) = agents(place).await?;
     // Asked in the same moment: an agent that falls silent over the halt may still say what it holds.
     let (held, answers) = tokio::join!(fleet.list(ANSWER_MAX), fleet.halt(reason));
     let mut overview = overview(&fleet, answers, &errors, &held, |_| true);
@@ -135,7 +159,7 @@ fn known(stuck: &[String], not_asked: &[String]) -> String {
 /// When the controller's credentials cannot be read, or one of the ids is not stuck anywhere. Nothing
 /// was changed then.
 pub async fn resume(place: &Place, acknowledged: &[FaultId]) -> Result<Resumed, ResumeError> {
-    let (fleet, errors) = Fleet::connect_some(&place.agents(), &place.credentials().await?).await;
+    let (fleet, errors) = agents(place).await?;
     let acknowledged = by_node(&fleet, &errors, acknowledged)?;
     let mut resumed = Resumed::default();
     for (node, answer) in fleet.resume_beside(&acknowledged).await {
