@@ -124,7 +124,7 @@ fn run_agent(args: Args) -> anyhow::Result<()> {
         Ok(false) => {}
         // A sandbox without root, say, whose pods are not found by their control groups.
         Err(error) => {
-            warn!(error = %chain(&error), "control groups are looked at as this process sees them")
+            warn!(error = %chain(&error), "control groups are looked at as this process sees them");
         }
     }
     let dropped = capabilities::drop_unneeded().context("cannot drop capabilities")?;

@@ -43,6 +43,7 @@ either is a whole installation.";
 
 /// What can be said about an installation.
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct InstallArgs {
     /// The namespace; it is made if it is not there
     #[arg(long, value_name = "NAMESPACE", default_value = NAMESPACE_DEFAULT, value_parser = namespace)]
@@ -61,7 +62,7 @@ pub(super) struct InstallArgs {
     state_dir: String,
     /// Leave out a capability that the container runtime has not itself; may be given again
     ///
-    /// Without SYS_RESOURCE, `oomVictim: kernel` of memory pressure may hit the helper instead of the target.
+    /// Without `SYS_RESOURCE`, `oomVictim: kernel` of memory pressure may hit the helper instead of the target.
     #[arg(long, value_name = "NAME", value_parser = capability, conflicts_with = "privileged")]
     without_capability: Vec<&'static str>,
     /// A namespace whose pods agents never touch, beside kube-system and their own; may be given again

@@ -58,7 +58,7 @@ pub enum InstallError {
 }
 
 fn lines(why: &[String]) -> String {
-    why.iter().map(|line| format!("\n    {line}")).collect()
+    why.iter().flat_map(|line| ["\n    ", line]).collect()
 }
 
 fn missing_access(who: Option<&str>, missing: &[Asked]) -> String {

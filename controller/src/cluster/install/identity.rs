@@ -211,14 +211,14 @@ impl Identities {
         let leaf = |name: &str, component: &str, identity: &Identity| {
             let mut data = data(identity);
             data[CA_FILE] = base64(&self.bundle());
-            secret(namespace, component, name, data)
+            secret(namespace, component, name, &data)
         };
         let mut of_authority = data(self.authority.identity());
         if let Some(previous) = &self.previous_pem {
             of_authority[PREVIOUS_FILE] = base64(previous);
         }
         vec![
-            secret(namespace, CONTROLLER, CA_SECRET, of_authority),
+            secret(namespace, CONTROLLER, CA_SECRET, &of_authority),
             leaf(AGENT_SECRET, AGENT, &self.agent),
             leaf(CONTROLLER_SECRET, CONTROLLER, &self.controller),
         ]
@@ -275,7 +275,7 @@ pub(super) fn empty(namespace: &str) -> Vec<Object> {
     vec![of(CONTROLLER, CA_SECRET), of(AGENT, AGENT_SECRET), of(CONTROLLER, CONTROLLER_SECRET)]
 }
 
-fn secret(namespace: &str, component: &str, name: &str, data: Value) -> Object {
+fn secret(namespace: &str, component: &str, name: &str, data: &Value) -> Object {
     let body = json!({ "type": "Opaque", "data": data });
     Object::new(SECRET, namespace, component, name, body)
 }
