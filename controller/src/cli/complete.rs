@@ -56,8 +56,8 @@ fn choices(command: &Command, words: &[String]) -> (Vec<String>, &'static str) {
     if command.has_subcommands() {
         let visible = command.get_subcommands().filter(|one| !one.is_hide_set());
         let fitting = visible.filter(|one| one.get_name().starts_with(last));
-        let about = |one: &Command| one.get_about().map(ToString::to_string);
-        return (fitting.map(|one| choice(one.get_name(), about(one))).collect(), NO_FILES);
+        let choices = fitting.map(|one| choice(one.get_name(), one.get_about()));
+        return (choices.collect(), NO_FILES);
     }
     let arguments: Vec<&Arg> = command.get_positionals().collect();
     // The last one may be written again and again.
@@ -84,8 +84,7 @@ fn takes_many(argument: &Arg) -> bool {
 fn values(argument: &Arg, last: &str) -> (Vec<String>, &'static str) {
     let possible = argument.get_possible_values();
     let fitting = possible.iter().filter(|value| value.get_name().starts_with(last));
-    let about = |value: &clap::builder::PossibleValue| value.get_help().map(ToString::to_string);
-    let choices = fitting.map(|value| choice(value.get_name(), about(value))).collect();
+    let choices = fitting.map(|value| choice(value.get_name(), value.get_help())).collect();
     let is_path = matches!(
         argument.get_value_hint(),
         ValueHint::AnyPath | ValueHint::FilePath | ValueHint::DirPath
@@ -97,11 +96,12 @@ fn flags(command: &Command, last: &str) -> Vec<String> {
     let visible = command.get_arguments().filter(|arg| !arg.is_hide_set());
     let named = visible.filter_map(|arg| Some((format!("--{}", arg.get_long()?), arg.get_help())));
     let fitting = named.filter(|(name, _)| name.starts_with(last));
-    fitting.map(|(name, help)| choice(&name, help.map(ToString::to_string))).collect()
+    fitting.map(|(name, help)| choice(&name, help)).collect()
 }
 
 /// A choice, and the first line of what it means.
-fn choice(name: &str, about: Option<String>) -> String {
+fn choice(name: &str, about: Option<impl ToString>) -> String {
+    let about = about.map(|about| about.to_string());
     match about.as_deref().and_then(|about| about.lines().next()) {
         Some(about) => format!("{name}\t{about}"),
         None => name.to_owned(),
