@@ -173,13 +173,14 @@ async fn requests_that_pass_a_limit_are_refused_with_it() {
     let refused = client.commit(late).await.expect_err("nothing is prepared for so long");
     names(&refused, &format!("{PREPARED_MAX:?}"), "an appointment");
     let reason = "x".repeat(REASON_BYTES_MAX + 1);
-    let refused = client.halt(pb::HaltRequest { reason }).await.expect_err("too long");
+    let refused =
+        client.halt(pb::HaltRequest { reason, for_good: false }).await.expect_err("too long");
     names(&refused, &REASON_BYTES_MAX.to_string(), "the reason of a halt");
 
     // Refused before it is read, and the connection lives on.
     let reason = "x".repeat(MESSAGE_BYTES_MAX);
     let mut big = client.clone().max_encoding_message_size(2 * MESSAGE_BYTES_MAX);
-    let refused = big.halt(pb::HaltRequest { reason }).await.expect_err("too big");
+    let refused = big.halt(pb::HaltRequest { reason, for_good: false }).await.expect_err("too big");
     assert_eq!(refused.code(), Code::OutOfRange, "{refused:?}");
     names(&refused, &MESSAGE_BYTES_MAX.to_string(), "a message");
     client.describe(pb::DescribeRequest {}).await.expect("it goes on");

@@ -92,7 +92,7 @@ async fn what_the_supervisor_does_is_counted() {
     let address = serve(&supervisor);
     assert_eq!(prepare(&supervisor.handle, "shop").await, "target_gone");
     assert_eq!(prepare(&supervisor.handle, "kube-system").await, "protected");
-    supervisor.handle.halt("a test".into()).await.expect("it listens").expect("halted");
+    supervisor.handle.halt("a test".into(), false).await.expect("it listens").expect("halted");
     assert_eq!(prepare(&supervisor.handle, "shop").await, "halted");
     let answer = get(address, "/metrics");
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
@@ -150,7 +150,7 @@ async fn whoever_holds_every_connection_delays_only_those_who_scrape() {
     for _ in 0..20 {
         supervisor.handle.list().await.expect("it listens");
     }
-    supervisor.handle.halt("now".into()).await.expect("it listens").expect("halted");
+    supervisor.handle.halt("now".into(), false).await.expect("it listens").expect("halted");
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(5), "the supervisor is not held up: {took:?}");
     // What never asks is put out, and the next is served.

@@ -199,7 +199,7 @@ async fn nonsense_gets_a_typed_status_and_the_agent_goes_on() {
     let nothing =
         client.revert(pb::RevertRequest::default()).await.expect("revert is always legal");
     assert!(nothing.into_inner().injections.is_empty());
-    let empty = pb::HaltRequest { reason: " ".into() };
+    let empty = pb::HaltRequest { reason: " ".into(), for_good: false };
     assert_eq!(client.halt(empty).await.expect_err("why?").code(), Code::InvalidArgument);
     let description =
         client.describe(pb::DescribeRequest {}).await.expect("it goes on").into_inner();
@@ -255,7 +255,7 @@ async fn an_amendment_that_makes_no_sense_gets_a_typed_status() {
 async fn a_halt_refuses_until_resumed_and_survives_a_restart() {
     let agent = agent();
     let mut client = agent.controller().await;
-    let reason = || pb::HaltRequest { reason: "maintenance".into() };
+    let reason = || pb::HaltRequest { reason: "maintenance".into(), for_good: false };
     client.halt(reason()).await.expect("halted");
     let refused = client.prepare(prepare(injection())).await.expect_err("halted");
     assert_eq!(refused.code(), Code::FailedPrecondition);
@@ -349,7 +349,8 @@ async fn what_a_person_acknowledged_keeps_no_new_fault_away_over_restarts() {
         acknowledged_fault_ids: ids.iter().map(|id| (*id).to_owned()).collect(),
         ..pb::ResumeRequest::default()
     };
-    client.halt(pb::HaltRequest { reason: "a look".into() }).await.expect("halted");
+    let halt = pb::HaltRequest { reason: "a look".into(), for_good: false };
+    client.halt(halt).await.expect("halted");
     let wrong = acknowledge(&["00000000000000b2", "00000000000000b3"]);
     let refused = client.resume(wrong).await.expect_err("not stuck");
     assert_eq!(refused.code(), Code::NotFound, "{refused:?}");

@@ -4,7 +4,7 @@
 //! `/proc/PID/cgroup` are relative to the container's group there (`/../../kubepods…`), and no longer lead to a directory
 //! below the mount point.
 
-use std::fs;
+use std::{fs, io};
 
 use nix::sched::{CloneFlags, setns};
 
@@ -20,8 +20,14 @@ const OWN: &str = "/proc/thread-self/ns/cgroup";
 /// `CAP_SYS_PTRACE`.
 pub fn enter_of_process(pid: i32) -> Result<bool, KernelError> {
     let path = format!("/proc/{pid}/ns/cgroup");
-    let link = |path: &str| fs::read_link(path).map_err(|e| KernelError::io("read", path, e));
-    if link(&path)? == link(OWN)? {
+    let link = |path: &str| match fs::read_link(path) {
+        Ok(link) => Ok(Some(link)),
+        // A kernel without cgroup namespaces.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(KernelError::io("read", path, e)),
+    };
+    let of_process = link(&path)?;
+    if of_process.is_none() || of_process == link(OWN)? {
         return Ok(false);
     }
     let namespace = fs::File::open(&path).map_err(|e| KernelError::io("open", &path, e))?;

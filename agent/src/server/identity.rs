@@ -1,22 +1,25 @@
 //! Who this agent is, and the one whom it obeys: mutual TLS, and of all certificates that the
 //! installation's authority signed only the controller's.
 
-use std::{fs, path::Path};
-
-use rustls_pki_types::{CertificateDer, ServerName};
-use thiserror::Error;
-use tonic::{
-    Request, Status,
-    transport::{Certificate, ServerTlsConfig},
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
 };
+
+use rustls::{RootCertStore, ServerConfig, crypto::ring, server::WebPkiClientVerifier};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
+use thiserror::Error;
+use tonic::{Request, Status};
 use webpki::EndEntityCert;
 
 /// The agent's certificates, and the controller's name.
 #[derive(Clone)]
 pub struct Identity {
-    ca_pem: Vec<u8>,
-    cert_pem: Vec<u8>,
-    key_pem: Vec<u8>,
+    /// The authority, the certificate and the key.
+    files: [PathBuf; 3],
+    /// What was in them.
+    pems: [Vec<u8>; 3],
     controller: ServerName<'static>,
 }
 
@@ -38,6 +41,14 @@ pub enum IdentityError {
         #[source]
         source: std::io::Error,
     },
+    /// What is in a file is not what should be in it.
+    #[error("{path} cannot be used: {problem}")]
+    Unusable {
+        /// Which.
+        path: String,
+        /// Why not.
+        problem: String,
+    },
     /// The controller's name is none.
     #[error("`{0}` is not a name that a certificate can be valid for")]
     ControllerName(String),
@@ -54,24 +65,63 @@ impl Identity {
         key: &Path,
         controller: &str,
     ) -> Result<Self, IdentityError> {
-        let read = |path: &Path| {
-            let object = path.display().to_string();
-            fs::read(path).map_err(|source| IdentityError::Read { path: object, source })
-        };
-        let name = ServerName::try_from(controller.to_owned())
+        let controller = ServerName::try_from(controller.to_owned())
             .map_err(|_not_a_name| IdentityError::ControllerName(controller.into()))?;
-        Ok(Self { ca_pem: read(ca)?, cert_pem: read(cert)?, key_pem: read(key)?, controller: name })
+        let files = [ca, cert, key].map(Path::to_owned);
+        let pems = read(&files)?;
+        Ok(Self { files, pems, controller })
+    }
+
+    /// Reads the files again; `None` if the same is in them.
+    pub(super) fn read_again(&self) -> Result<Option<Self>, IdentityError> {
+        let pems = read(&self.files)?;
+        Ok((pems != self.pems).then(|| Self { pems, ..self.clone() }))
     }
 
     pub(super) fn guard(&self) -> Guard {
         Guard { controller: self.controller.clone() }
     }
 
-    pub(super) fn into_tls(self) -> ServerTlsConfig {
-        ServerTlsConfig::new()
-            .identity(tonic::transport::Identity::from_pem(self.cert_pem, self.key_pem))
-            .client_ca_root(Certificate::from_pem(self.ca_pem))
+    /// What connections are accepted with: mutual TLS, and HTTP/2 in it.
+    ///
+    /// # Errors
+    /// When what is in the files cannot be used, or does not belong together.
+    pub(super) fn config(&self) -> Result<Arc<ServerConfig>, IdentityError> {
+        let [ca_pem, cert_pem, key_pem] = &self.pems;
+        let unusable = |file: usize, problem: String| IdentityError::Unusable {
+            path: self.files[file].display().to_string(),
+            problem,
+        };
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(ca_pem) {
+            let certificate = certificate.map_err(|e| unusable(0, e.to_string()))?;
+            roots.add(certificate).map_err(|e| unusable(0, e.to_string()))?;
+        }
+        let provider = Arc::new(ring::default_provider());
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::clone(&provider));
+        let verifier = verifier.build().map_err(|e| unusable(0, e.to_string()))?;
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(cert_pem).collect();
+        let chain = chain.map_err(|e| unusable(1, e.to_string()))?;
+        let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|e| unusable(2, e.to_string()))?;
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| unusable(1, e.to_string()))?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain, key)
+            .map_err(|e| unusable(1, e.to_string()))?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(Arc::new(config))
     }
+}
+
+fn read(files: &[PathBuf; 3]) -> Result<[Vec<u8>; 3], IdentityError> {
+    let read = |path: &PathBuf| {
+        let object = path.display().to_string();
+        fs::read(path).map_err(|source| IdentityError::Read { path: object, source })
+    };
+    let [ca, cert, key] = files;
+    Ok([read(ca)?, read(cert)?, read(key)?])
 }
 
 /// Looks at the certificate of whoever calls. That it was signed by the authority and is a client's

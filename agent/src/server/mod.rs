@@ -3,6 +3,7 @@
 mod convert;
 mod error;
 mod identity;
+mod tls;
 
 use std::{net::SocketAddr, pin::Pin, sync::Arc};
 
@@ -14,10 +15,7 @@ use faultline_proto::{
 use futures::{Stream, StreamExt, stream};
 use thiserror::Error;
 use tokio::{net::TcpListener, sync::broadcast::error::RecvError};
-use tonic::{
-    Request, Response, Status,
-    transport::{Server, server::TcpIncoming},
-};
+use tonic::{Request, Response, Status, transport::Server};
 
 pub use identity::{Identity, IdentityError};
 
@@ -43,7 +41,10 @@ pub enum ServeError {
         #[source]
         source: std::io::Error,
     },
-    /// Not with these certificates, or no longer.
+    /// Not with these certificates.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// No longer.
     #[error("the gRPC server failed")]
     Transport(#[from] tonic::transport::Error),
 }
@@ -74,11 +75,9 @@ pub async fn serve(
         service,
         move |request: Request<()>| guard.admit(request),
     );
-    // An answer that waits for more to send with it waits for 40 ms (tcp(7), TCP_NODELAY).
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = tls::incoming(listener, identity)?;
     tracing::info!(%address, "serving");
     Server::builder()
-        .tls_config(identity.into_tls())?
         .http2_keepalive_interval(Some(std::time::Duration::from_secs(10)))
         .add_service(service)
         .serve_with_incoming_shutdown(incoming, stop)
@@ -197,15 +196,19 @@ impl agent_server::Agent for Service {
     }
 
     async fn halt(&self, request: Request<pb::HaltRequest>) -> Answer<pb::HaltResponse> {
-        let reason = request.into_inner().reason;
+        let pb::HaltRequest { reason, for_good } = request.into_inner();
         let is_text = !reason.trim().is_empty() && !reason.chars().any(char::is_control);
         if !is_text || reason.len() > REASON_BYTES_MAX {
             let text =
                 format!("reason: expected one line of 1 to {REASON_BYTES_MAX} bytes that says why");
             return Err(Status::invalid_argument(text));
         }
-        let statuses =
-            self.supervisor.halt(reason).await.map_err(error::queue)?.map_err(Status::data_loss)?;
+        let statuses = self
+            .supervisor
+            .halt(reason, for_good)
+            .await
+            .map_err(error::queue)?
+            .map_err(Status::data_loss)?;
         let injections = statuses.into_iter().map(convert::status).collect();
         Ok(Response::new(pb::HaltResponse { injections }))
     }

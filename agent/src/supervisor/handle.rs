@@ -140,6 +140,7 @@ pub(super) enum Request {
     },
     Halt {
         reason: String,
+        for_good: bool,
         reply: oneshot::Sender<Result<Vec<Status>, String>>,
     },
     Resume {
@@ -229,12 +230,17 @@ impl Handle {
         self.ask(|reply| Request::List { reply }).await
     }
 
-    /// Reverts everything and refuses new injections, over restarts.
+    /// Reverts everything and refuses new injections, over restarts; `for_good`: when it is shut down and holds nothing,
+    /// it takes away what it keeps on the node.
     ///
     /// # Errors
     /// When the supervisor takes no request; the inner error when it could not be made to last.
-    pub async fn halt(&self, reason: String) -> Result<Result<Vec<Status>, String>, QueueError> {
-        self.ask(|reply| Request::Halt { reason, reply }).await
+    pub async fn halt(
+        &self,
+        reason: String,
+        for_good: bool,
+    ) -> Result<Result<Vec<Status>, String>, QueueError> {
+        self.ask(|reply| Request::Halt { reason, for_good, reply }).await
     }
 
     /// Ends a halt, and takes new faults beside what is stuck of `acknowledged`; but not after

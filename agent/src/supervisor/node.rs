@@ -69,6 +69,8 @@ pub(super) struct NodeState {
     pub(super) pid_ns: Option<String>,
     pub(super) halt_file: PathBuf,
     pub(super) halt: Option<HaltState>,
+    /// It is about to be removed from the node.
+    pub(super) is_leaving: bool,
     pub(super) last_halt: Option<BootTime>,
     /// Journal files that nobody understands: the node is stuck while they are there.
     pub(super) unreadable: BTreeMap<PathBuf, String>,
@@ -315,7 +317,8 @@ impl NodeState {
     }
 
     /// Halts the node, over restarts too: the word is on disk before anything is reverted.
-    pub(super) fn halt(&mut self, reason: String) -> Result<(), String> {
+    pub(super) fn halt(&mut self, reason: String, for_good: bool) -> Result<(), String> {
+        self.is_leaving = for_good;
         let kept = write_synced(&self.halt_file, &reason);
         warn!(%reason, "halted");
         self.halt = Some(HaltState { reason });
@@ -328,7 +331,25 @@ impl NodeState {
         })
     }
 
+    /// Takes away what is kept on the node, if the agent was halted for good and nothing is held: then nobody needs it
+    /// any more. The directory itself may be a mount, which stays.
+    pub(super) fn leave(&self) {
+        if !self.is_leaving || !self.held.is_empty() || !self.unreadable.is_empty() {
+            return;
+        }
+        let Some(state_dir) = self.halt_file.parent() else { return };
+        // Only empty directories are removed: a record that nobody knows of stays.
+        let removed = fs::remove_dir(state_dir.join("journal"))
+            .and_then(|()| fs::remove_file(&self.halt_file))
+            .and_then(|()| fs::remove_file(state_dir.join("lock")));
+        match removed {
+            Ok(()) => drop(fs::remove_dir(state_dir)),
+            Err(error) => warn!(%error, dir = %state_dir.display(), "something is left"),
+        }
+    }
+
     pub(super) fn end_halt(&mut self) -> Result<(), ResumeError> {
+        self.is_leaving = false;
         match fs::remove_file(&self.halt_file) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}

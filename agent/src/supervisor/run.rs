@@ -130,8 +130,8 @@ fn take(node: &mut NodeState, waiters: &mut Vec<Waiter>, request: Request) {
             waiters.push(Waiter::Revert { ids, unrecorded, reply });
         }
         Request::List { reply } => send(reply, node.statuses()),
-        Request::Halt { reason, reply } => {
-            let kept = node.halt(reason);
+        Request::Halt { reason, for_good, reply } => {
+            let kept = node.halt(reason, for_good);
             let ids = revert_all(node, RevertReason::Halted);
             waiters.push(Waiter::Halt { ids, kept, reply });
         }
@@ -180,6 +180,8 @@ fn answer(node: &NodeState, waiters: &mut Vec<Waiter>) -> bool {
                 send(reply, kept.map(|()| statuses(&ids)));
             }
             Waiter::Shutdown { ids, reply } if settled(&ids) => {
+                // Before the answer: whoever has it may end the process.
+                node.leave();
                 info!("shut down");
                 send(reply, statuses(&ids));
                 shut_down = true;

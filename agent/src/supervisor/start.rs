@@ -107,6 +107,7 @@ impl Supervisor {
             pid_ns: own_pid_namespace(),
             halt_file,
             halt,
+            is_leaving: false,
             last_halt: None,
             unreadable: BTreeMap::new(),
             acknowledged: BTreeSet::new(),

@@ -18,7 +18,10 @@ use tonic::{
 };
 
 use super::clock::AgentClock;
-use crate::place::{AgentEndpoint, Credentials, Via};
+use crate::{
+    cluster::fault::{API_SERVER, FaultError},
+    place::{AgentEndpoint, Credentials, Via},
+};
 
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 /// The same, where something else has to make the connection first.
@@ -61,6 +64,9 @@ pub enum AgentError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// It is no agent, but the API server, and what is in the way there.
+    #[error(transparent)]
+    Api(Box<FaultError>),
     /// It answered, and refused.
     #[error("node {node}: {}", .status.message())]
     Refused {
@@ -91,6 +97,7 @@ impl AgentError {
             Self::Missing { node, .. }
             | Self::Unreachable { node, .. }
             | Self::Refused { node, .. } => node,
+            Self::Api(_) => API_SERVER,
         }
     }
 }
@@ -294,9 +301,13 @@ impl Agent {
         Ok(self.answered(client.list(timed(pb::ListRequest {}))).await?.injections)
     }
 
-    pub(super) async fn halt(&self, reason: &str) -> Result<Vec<pb::InjectionStatus>, AgentError> {
+    pub(super) async fn halt(
+        &self,
+        reason: &str,
+        for_good: bool,
+    ) -> Result<Vec<pb::InjectionStatus>, AgentError> {
         let mut client = self.client.clone();
-        let request = timed(pb::HaltRequest { reason: reason.into() });
+        let request = timed(pb::HaltRequest { reason: reason.into(), for_good });
         Ok(self.answered(client.halt(request)).await?.injections)
     }
 

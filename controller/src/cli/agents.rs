@@ -1,11 +1,11 @@
-//! `faultline ps`, `halt` and `resume`: what is asked of all agents of a place at once. None of
+//! `faultline ps`, `doctor`, `halt` and `resume`: what is asked of all agents of a place at once. None of
 //! them succeeds where an agent could not be asked.
 
 use super::{
     Exit, HaltRequest, Output, PlaceChoice, PsRequest, ResumeRequest, enter::inside, print,
 };
 use crate::{
-    ops::{self, Overview, Resumed},
+    ops::{self, Diagnosis, Overview, Resumed},
     place::Place,
 };
 
@@ -17,6 +17,29 @@ pub(super) fn ps(request: PsRequest) -> anyhow::Result<Exit> {
         let asked = if overview.is_complete() { Exit::Held } else { Exit::Refused };
         Ok(if overview.has_residue() { Exit::Residue } else { asked })
     })
+}
+
+pub(super) fn doctor(place: PlaceChoice, output: Output) -> anyhow::Result<Exit> {
+    at(place, output, async |place| diagnose(&place, output).await)
+}
+
+/// Looks at a place, and says what was found.
+pub(super) async fn diagnose(place: &Place, output: Output) -> anyhow::Result<Exit> {
+    let diagnosis = ops::doctor(place).await?;
+    match output {
+        Output::Text => print::out(&diagnosis.text())?,
+        Output::Json => print::json(&diagnosis)?,
+    }
+    Ok(exit_of(&diagnosis))
+}
+
+/// What the exit code says of a place.
+pub(super) fn exit_of(diagnosis: &Diagnosis) -> Exit {
+    match (diagnosis.has_residue(), diagnosis.is_well()) {
+        (true, _) => Exit::Residue,
+        (false, false) => Exit::Refused,
+        (false, true) => Exit::Held,
+    }
 }
 
 pub(super) fn halt(request: HaltRequest) -> anyhow::Result<Exit> {

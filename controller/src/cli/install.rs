@@ -6,7 +6,11 @@ use anyhow::Context;
 use clap::{Args, ValueHint};
 use faultline_proto::units::parse_duration;
 
-use super::{Exit, Output, enter, print};
+use super::{
+    Exit, Output,
+    agents::{diagnose, exit_of},
+    enter, print,
+};
 use crate::{
     cluster::{
         ClusterChoice,
@@ -16,6 +20,8 @@ use crate::{
         },
         names::NAMESPACE_DEFAULT,
     },
+    ops,
+    place::Place,
     report::Console,
     run::one_line,
 };
@@ -138,11 +144,19 @@ async fn install_and_tell(
     for warning in &installed.warnings {
         console.warn("warning", warning);
     }
-    drop(cluster);
-    if output == Output::Json {
-        print::json(&installed)?;
+    match (cluster, output) {
+        (None, Output::Text) => Ok(Exit::Held),
+        (None, Output::Json) => {
+            print::json(&installed)?;
+            Ok(Exit::Held)
+        }
+        (Some(cluster), Output::Text) => diagnose(&Place::Cluster(Box::new(cluster)), output).await,
+        (Some(cluster), Output::Json) => {
+            let diagnosis = ops::doctor(&Place::Cluster(Box::new(cluster))).await?;
+            print::json(&serde_json::json!({ "installed": installed, "doctor": diagnosis }))?;
+            Ok(exit_of(&diagnosis))
+        }
     }
-    Ok(Exit::Held)
 }
 
 /// Says why not.

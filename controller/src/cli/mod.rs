@@ -6,6 +6,7 @@
 mod agents;
 mod complete;
 mod completions;
+mod controller;
 mod enter;
 mod exit;
 mod inject;
@@ -19,6 +20,7 @@ mod record;
 mod report;
 mod request;
 mod run;
+mod uninstall;
 mod validate;
 
 pub use exit::Exit;
@@ -58,6 +60,15 @@ const RESUME_HELP: &str = "\
 Examples:
   faultline resume
   faultline resume --acknowledge 1f0c8a52b7d94e63";
+
+const DOCTOR_HELP: &str = "\
+Examples:
+  faultline doctor
+  faultline doctor --context production --output json
+
+In a cluster it also says which nodes have no agent and why, what this user may not do, and until when the
+certificates are valid. The exit code is 0 if all is well, 3 if something is missing, and 4 if a revert could
+not be proven.";
 
 const REPORT_HELP: &str = "\
 Examples:
@@ -134,6 +145,12 @@ JSON is the report of the run, or a list of reports where several experiments ar
         #[command(flatten)]
         agents: AgentsArgs,
     },
+    /// Look at every node: its agent, its kernel, its clock, and whether anything is left on it
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor {
+        #[command(flatten)]
+        agents: AgentsArgs,
+    },
     /// Revert everything everywhere, and refuse new runs until `resume`
     #[command(after_help = "Example:
   faultline halt --reason \"the database is being repaired\"")]
@@ -173,6 +190,12 @@ JSON is the report of the run, or a list of reports where several experiments ar
     /// Put agents, identities and access rules into a cluster, or bring them up to date
     #[command(after_help = install::AFTER_HELP)]
     Install(Box<install::InstallArgs>),
+    /// Take all of it out of a cluster, once its nodes are proven to be clean
+    #[command(after_help = uninstall::AFTER_HELP)]
+    Uninstall(uninstall::UninstallArgs),
+    /// Stand by in the cluster: restore at its deadline what nobody else does, renew certificates
+    #[command(after_help = controller::AFTER_HELP)]
+    Controller(controller::ControllerArgs),
     /// Show an earlier run again, from its journal alone
     #[command(after_help = REPORT_HELP)]
     Report {
@@ -278,9 +301,14 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Plan { files, place } => place_and_files("plan", place, &files, output)?
             .map(|(place, experiments)| run::plan(PlanRequest { experiments, place, output })),
         Command::Install(args) => return install::main(*args, output),
+        Command::Uninstall(args) => return uninstall::main(args, output),
+        Command::Controller(args) => return controller::main(args, output),
         Command::Inject(args) => return inject::main(args, output),
         Command::Ps { agents } => {
             agents.find("ps").map(|place| agents::ps(PsRequest { place, output }))
+        }
+        Command::Doctor { agents } => {
+            agents.find("doctor").map(|place| agents::doctor(place, output))
         }
         Command::Halt { reason, agents } => {
             agents.find("halt").map(|place| agents::halt(HaltRequest { place, reason, output }))

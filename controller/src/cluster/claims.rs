@@ -52,8 +52,13 @@ enum Taken {
 }
 
 impl Cluster {
-    fn leases(&self) -> Leases {
-        Leases { connection: self.connection.clone(), namespace: self.installation.clone() }
+    /// Where claims are; `None` where nothing is installed, and nobody would look for them.
+    fn leases(&self) -> Result<Option<Leases>, ClusterError> {
+        match self.installation() {
+            Ok(namespace) => Ok(Some(Leases { connection: self.connection.clone(), namespace })),
+            Err(ClusterError::NotInstalled { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Who has claimed one of these, each in a sentence.
@@ -66,7 +71,7 @@ impl Cluster {
         run: &str,
     ) -> Result<Vec<String>, ClusterError> {
         let names: BTreeSet<String> = claims.iter().map(|claim| lease_name(claim)).collect();
-        let leases = self.leases();
+        let Some(leases) = self.leases()? else { return Ok(Vec::new()) };
         let ours = ListParams::default().labels(CLAIM_LABEL);
         let asked = leases.asked("list");
         let all = self.connection.answer(asked, leases.api().list(&ours)).await?;
@@ -86,8 +91,9 @@ impl Cluster {
         run: &str,
         experiment: &str,
         lost: impl Fn(String) + Send + 'static,
-    ) -> Result<Claims, Vec<String>> {
-        let leases = self.leases();
+    ) -> Result<Option<Claims>, Vec<String>> {
+        let leases = self.leases().map_err(|error| vec![one_line(&error)])?;
+        let Some(leases) = leases else { return Ok(None) };
         let taking = stream::iter(claims).map(|claim| leases.take(claim, run, experiment));
         let taken: Vec<_> = taking.buffer_unordered(REQUESTS_MAX).collect().await;
         let (mut held, mut why) = (Vec::new(), Vec::new());
@@ -106,7 +112,7 @@ impl Cluster {
         }
         let held = Arc::new(Mutex::new(held));
         let renewer = tokio::spawn(renew(leases.clone(), Arc::clone(&held), run.to_owned(), lost));
-        Ok(Claims { api: leases, held, renewer })
+        Ok(Some(Claims { api: leases, held, renewer }))
     }
 }
 

@@ -41,9 +41,4 @@ impl Cluster {
         });
         Ok(enabled.collect())
     }
-
-    /// Whether whoever administers the installation asks every run to hit only who is enabled.
-    pub fn requires_opt_in(&self) -> bool {
-        self.requires_opt_in
-    }
 }

@@ -41,3 +41,15 @@ pub(super) async fn read(
     let (ca_pem, cert_pem, key_pem) = (text(CA_FILE)?, text(CERT_FILE)?, text(KEY_FILE)?);
     Ok((Credentials { ca_pem, cert_pem, key_pem }, requires_opt_in))
 }
+
+/// The certificate in a Secret, if it is there and this user may read it.
+pub(super) async fn certificate(
+    connection: &Connection,
+    namespace: &str,
+    secret: &str,
+) -> Option<String> {
+    let secrets: Api<Secret> = Api::namespaced(connection.client(), namespace);
+    let asked = Asked::new("get", "secrets").within(namespace).named(secret);
+    let secret = connection.answer(asked, secrets.get(secret)).await.ok()?;
+    String::from_utf8(secret.data?.remove(CERT_FILE)?.0).ok()
+}

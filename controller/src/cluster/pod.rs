@@ -41,7 +41,7 @@ pub(super) fn state(pod: &v1::Pod, node_labels: &BTreeMap<String, String>) -> Op
             name: pod.metadata.name.clone()?,
             uid,
             node: spec.node_name.clone().unwrap_or_default(),
-            owner: owner(pod, &labels),
+            owner: owner(pod),
             containers: containers(spec, statuses),
             labels,
             annotations,
@@ -74,10 +74,11 @@ fn containers(spec: &v1::PodSpec, statuses: &[v1::ContainerStatus]) -> Vec<Conta
 
 /// What made it, as `kubectl` writes it: `deployment/api`. Of a `ReplicaSet`'s pod that is the Deployment, whose name
 /// the `ReplicaSet`'s is made of, with the hash of the template behind it.
-fn owner(pod: &v1::Pod, labels: &BTreeMap<String, String>) -> Option<String> {
+pub(super) fn owner(pod: &v1::Pod) -> Option<String> {
     let owners = pod.metadata.owner_references.iter().flatten();
     let owner = owners.into_iter().find(|owner| owner.controller == Some(true))?;
-    let hash = labels.get(TEMPLATE_HASH_LABEL);
+    let labels = pod.metadata.labels.as_ref();
+    let hash = labels.and_then(|labels| labels.get(TEMPLATE_HASH_LABEL));
     let deployment = hash.and_then(|hash| owner.name.strip_suffix(hash)?.strip_suffix('-'));
     Some(match (owner.kind.as_str(), deployment) {
         ("ReplicaSet", Some(deployment)) => format!("deployment/{deployment}"),

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use faultline_proto::yaml::{Problems, Span, Spanned, nearest, quote};
 
 use super::{
-    Inject, Leaf, PodsProbe, Probe, ProbeKind, SandboxSpec, Selector, Step, Whose, targets::Target,
+    Assertion, Inject, Leaf, PodsProbe, Probe, ProbeKind, SandboxSpec, Selector, Step, Whose,
+    targets::Target,
 };
 
 /// The decoded parts of one experiment: what of them has no mistakes.
@@ -14,6 +15,7 @@ pub(super) struct Parts<'a> {
     pub(super) targets: Option<&'a [Target]>,
     pub(super) probes: Option<&'a [Probe]>,
     pub(super) method: Option<&'a [Step]>,
+    pub(super) assertions: Option<&'a [Assertion]>,
     pub(super) sandbox: Option<&'a SandboxSpec>,
 }
 
@@ -73,7 +75,9 @@ fn used<'a>(parts: &Parts<'a>) -> Vec<&'a Spanned<String>> {
         ProbeKind::Kubernetes(_) => None,
         ProbeKind::Pods(pods) => pods.target(),
     });
-    by_faults.chain(by_probes).collect()
+    let assertions = parts.assertions.unwrap_or_default().iter();
+    let by_assertions = assertions.filter_map(|assertion| assertion.target.as_ref());
+    by_faults.chain(by_probes).chain(by_assertions).collect()
 }
 
 /// Reports mentions of probes that there are not, where some of those that there are have mistakes.

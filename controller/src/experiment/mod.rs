@@ -9,6 +9,7 @@ mod bound;
 mod check;
 mod conditions;
 mod decode;
+mod fault;
 mod kubernetes;
 pub mod labels;
 mod load;
@@ -31,6 +32,7 @@ mod window;
 
 pub use assertion::{Assertion, Limit, Measure};
 pub use conditions::{ConditionStatus, Conditions};
+pub use fault::{FaultKind, FaultSpec};
 pub use kubernetes::{Figure, KubernetesProbe, Object, ObjectKind};
 pub use load::{FileError, LoadErrors, Loaded, load, load_source};
 pub use mode::{Leader, Mode};
@@ -45,7 +47,7 @@ pub use window::{TimeWindow, is_open};
 use std::{collections::BTreeMap, time::Duration};
 
 use faultline_proto::{
-    fault, probe,
+    probe,
     yaml::{Span, Spanned},
 };
 use serde::Serialize;
@@ -266,7 +268,7 @@ impl Repeat {
 #[derive(Debug, Clone)]
 pub struct Inject {
     /// Which.
-    pub spec: fault::Spec,
+    pub spec: FaultSpec,
     /// For how long; zero for a kind that is over at once.
     pub duration: Duration,
     /// Where it is written.

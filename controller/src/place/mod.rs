@@ -230,6 +230,17 @@ pub enum ExecError {
     Cluster(Box<ClusterError>),
 }
 
+/// Why the controller cannot prove itself to agents.
+#[derive(Debug, Error)]
+pub enum CredentialsError {
+    /// A file of it cannot be read.
+    #[error(transparent)]
+    Step(#[from] StepError),
+    /// The cluster does not tell it.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+}
+
 /// How far somebody has looked at the pods of a place: at first, not at all.
 #[derive(Debug, Default)]
 pub struct Seen(Option<SeenVersion>);
@@ -246,6 +257,9 @@ pub enum LookError {
     /// The inventory cannot be read now.
     #[error(transparent)]
     Inventory(#[from] InventoryError),
+    /// It does not tell how pods are.
+    #[error(transparent)]
+    NotTold(#[from] NotTold),
     /// The cluster tells nothing now.
     #[error("the cluster does not tell how its pods are now: {0}")]
     Cluster(String),
@@ -331,6 +345,24 @@ impl Place {
         }
     }
 
+    /// The same, if that may be something new since the last such look.
+    ///
+    /// # Errors
+    /// When nobody can tell, now or ever.
+    pub fn look_at_states(&self, seen: &mut Seen) -> Result<Option<Vec<PodState>>, LookError> {
+        if let Self::Cluster(cluster) = self {
+            if let Some(trouble) = cluster.trouble() {
+                return Err(LookError::Cluster(trouble));
+            }
+            let version = Some(SeenVersion::Cluster(cluster.version()));
+            if version == seen.0 {
+                return Ok(None);
+            }
+            seen.0 = version;
+        }
+        Ok(Some(self.pod_states()?))
+    }
+
     /// How the agents are reached, one of each node.
     pub fn agents(&self) -> Vec<AgentEndpoint> {
         match self {
@@ -343,12 +375,12 @@ impl Place {
     /// What the controller proves itself with, and what it believes.
     ///
     /// # Errors
-    /// When a file of it cannot be read.
-    pub fn credentials(&self) -> Result<Credentials, StepError> {
+    /// When it cannot be read.
+    pub async fn credentials(&self) -> Result<Credentials, CredentialsError> {
         match self {
             Self::Sandbox(sandbox) => Ok(sandbox.credentials().clone()),
-            Self::Inventory(inventory) => inventory.credentials(),
-            Self::Cluster(cluster) => Ok(cluster.credentials().clone()),
+            Self::Inventory(inventory) => Ok(inventory.credentials()?),
+            Self::Cluster(cluster) => Ok(cluster.credentials().await?),
         }
     }
 

@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::Pod;
 
 /// A pod, and how it is now.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PodState {
     /// The pod. One that nobody has given a node yet has an empty one.
     pub pod: Pod,

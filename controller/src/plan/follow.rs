@@ -14,7 +14,7 @@ use faultline_proto::fault::{Groups, Member};
 
 use super::{
     Blast, Change, Guard, Plan, PlanError, PlannedFault, check_blast_radius, check_protected,
-    expand, fewest_healthy, injection_on, select,
+    expand, fewest_healthy, select,
 };
 use crate::{
     experiment::{Experiment, Follow, Inject, Leaf, Selector},
@@ -266,7 +266,7 @@ impl<'a> Follower<'a> {
         check_protected(self.experiment, injections(), &self.pods)?;
         let hit = injections();
         let hit: BTreeSet<&str> =
-            hit.map(|i| i.target.uid.as_str()).filter(|uid| there.contains(uid)).collect();
+            hit.flat_map(|i| &i.hits).map(String::as_str).filter(|uid| there.contains(uid)).collect();
         let matched = self.pods.iter().filter(|pod| {
             self.experiment.targets.values().any(|selector| select::matches(selector, pod))
         });
@@ -297,22 +297,21 @@ impl<'a> Follower<'a> {
         pods: &[Pod],
         groups: &Groups,
     ) -> Result<PlannedFault, PlanError> {
-        let gone = |uid: &String| {
+        let gone = |uid: &str| {
             let mut seats = self.seats.values().flatten();
-            seats.any(|seat| seat.gone && seat.pod.uid == *uid)
+            seats.any(|seat| seat.gone && seat.pod.uid == uid)
         };
         let mut injections = Vec::new();
         let nobody =
             inject.spec.targets().iter().any(|name| groups.members(&name.value).is_empty());
-        if nobody {
+        if nobody && inject.spec.is_on_nodes() {
             return Ok(PlannedFault { inject: inject.clone(), injections });
         }
-        for expanded in expand(inject, groups)? {
-            let uid = pods[expanded.pod].uid.clone();
+        for (uid, planned) in expand(inject, groups, pods, &self.pods)? {
             if gone(&uid) {
                 continue;
             }
-            match injection_on(inject.spec.kind(), expanded, pods) {
+            match planned {
                 Ok(injection) => injections.push(injection),
                 // It has no container yet, and is looked at again.
                 Err(_) if self.is_followed(inject, &uid) => {}

@@ -42,12 +42,11 @@ impl Guard {
         pods: &[Pod],
     ) -> Result<(), PlanError> {
         for injection in injections {
-            let Some(pod) = pods.iter().find(|pod| pod.uid == injection.target.uid) else {
-                continue;
-            };
-            if let Err((rule, why, span)) = self.may_be_hit(pod) {
-                let (kind, pod) = (injection.fault.kind(), pod.target().to_string());
-                return Err(PlanError::Guarded { rule, kind, pod, why, span });
+            for pod in pods.iter().filter(|pod| injection.hits.contains(&pod.uid)) {
+                if let Err((rule, why, span)) = self.may_be_hit(pod) {
+                    let (kind, pod) = (injection.fault.kind(), pod.target().to_string());
+                    return Err(PlanError::Guarded { rule, kind, pod, why, span });
+                }
             }
         }
         Ok(())

@@ -48,7 +48,8 @@ pub fn fewest_healthy<'f>(
     let mut fewest: Option<(String, usize)> = None;
     for faults in steps {
         let injections = || faults.iter().flat_map(|fault| &fault.injections);
-        let hit: BTreeSet<&str> = injections().map(|i| i.target.uid.as_str()).collect();
+        let hit: BTreeSet<&str> =
+            injections().flat_map(|i| &i.hits).map(String::as_str).collect();
         for (owner, all) in &owners {
             if !all.iter().any(|pod| hit.contains(pod.uid.as_str())) {
                 continue;
@@ -63,7 +64,7 @@ pub fn fewest_healthy<'f>(
             }
         }
         let instant = injections().filter(|i| i.fault.hold() == Hold::Instant);
-        down.extend(instant.map(|i| i.target.uid.as_str()));
+        down.extend(instant.flat_map(|i| &i.hits).map(String::as_str));
     }
     if let (Some(min), Some((owner, left))) = (&experiment.blast_radius.min_healthy, &fewest)
         && *left < usize::try_from(min.value).unwrap_or(usize::MAX)

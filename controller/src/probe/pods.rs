@@ -11,7 +11,7 @@ use faultline_proto::probe::Bound;
 
 use crate::{
     experiment::{PodsProbe, Selector, Whose},
-    place::{Place, PodState},
+    place::{Place, PodState, Seen},
     plan::matches,
 };
 
@@ -51,8 +51,10 @@ impl PodsAttempt {
 
     /// Looks once. The value is how many are ready.
     pub(super) fn look(&self) -> Result<Option<String>, Failure> {
-        let told = self.place.pod_states();
-        let mut pods = told.map_err(|why| Failure::new(FailureKind::Other, why.to_string()))?;
+        // Whatever was seen before: a cluster that tells nothing now is no cluster in which all is as it was.
+        let told = self.place.look_at_states(&mut Seen::default());
+        let told = told.map_err(|why| Failure::new(FailureKind::Other, why.to_string()))?;
+        let mut pods = told.unwrap_or_default();
         let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
         let first = first.get_or_insert_with(|| {
             pods.iter().map(|state| (state.pod.uid.clone(), state.restarts)).collect()

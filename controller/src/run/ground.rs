@@ -48,12 +48,13 @@ async fn of_cluster(
         }
     }
     let own = "; Faultline itself is there, which takes every fault back".to_owned();
-    namespaces.insert(cluster.installation().to_owned(), own);
-    let policy = cluster.requires_opt_in().then(|| OptIn {
+    let installation = cluster.installation().ok();
+    namespaces.extend(installation.iter().map(|installation| (installation.clone(), own.clone())));
+    let policy = cluster.requires_opt_in().await?.then(|| OptIn {
         asked_by: format!(
             "{}=true on the Secret {}/{}",
             names::OPT_IN_ANNOTATION,
-            cluster.installation(),
+            installation.unwrap_or_default(),
             names::CONTROLLER_SECRET
         ),
         ..OptIn::default()

@@ -26,6 +26,7 @@ mod leaders;
 mod measured;
 mod method;
 mod observe;
+mod pods;
 mod preflight;
 mod record;
 mod renew;
@@ -50,6 +51,7 @@ use self::{
     ends::Ends,
     follow::Following,
     judge::Judged,
+    pods::Pods,
     preflight::Rules,
     record::Taps,
     watch::{Watch, Watched},
@@ -100,6 +102,8 @@ struct Run<'a> {
     fleet: Arc<Fleet>,
     probes: Vec<Running>,
     taps: Taps,
+    /// The pods of the targets, as they are lost and come back.
+    pods: Pods,
     /// The step of the method that is under way.
     step: Option<usize>,
     /// The stop conditions, until the watch takes them.
@@ -164,6 +168,7 @@ pub async fn run_recorded(
         fleet: Arc::default(),
         probes: Vec::new(),
         taps: Taps::default(),
+        pods: Pods::default(),
         step: None,
         watched: Vec::new(),
         away: BTreeSet::new(),
@@ -211,6 +216,7 @@ pub async fn run_recorded(
         not_followed: std::mem::take(&mut run.not_followed),
         commit_skew_ms: run.commit_skew.map(millis),
         probes,
+        pods: run.pod_reports(),
         stopped: run.stop_report(),
         downtime,
         assertions,
@@ -260,6 +266,7 @@ fn nothing_done(experiment: &Experiment, place: String, recorder: &Recorder) -> 
         not_followed: Vec::new(),
         commit_skew_ms: None,
         probes: Vec::new(),
+        pods: Vec::new(),
         stopped: None,
         downtime: None,
         assertions: Vec::new(),
@@ -363,13 +370,15 @@ impl Run<'_> {
         self.claims = preflight::claim(experiment, place, &plan, &pods, &run, &ends)
             .await
             .map_err(Ended::Refused)?;
+        self.pods = Pods::watch(place, &self.experiment.targets, self.recorder);
         self.start_probes(place, &plan, &pods, objects)?;
         self.steady_state().await?;
         let follower = Follower::new(self.experiment, &plan, &pods).with_away(self.away.clone());
         self.following = Some(Following::new(follower, place));
         self.method().await?;
         self.times.method_end = Some(self.now());
-        self.recovery().await
+        self.recovery().await?;
+        self.pods_back().await
     }
 
     /// Looks at the rules that agents are asked for, and has every step planned by the agents before the first one is begun.

@@ -33,7 +33,7 @@ fn a_change_and_a_resume_that_nobody_waits_for_are_not_made() {
     amend(Some(later)).expect("in time");
     assert!(rules().contains("reject"), "{}", rules());
 
-    node.runtime.block_on(handle.halt("a test".into())).expect("it runs").expect("halted");
+    node.runtime.block_on(handle.halt("a test".into(), false)).expect("it runs").expect("halted");
     let resume =
         |not_after| node.runtime.block_on(handle.resume(Vec::new(), not_after)).expect("it runs");
     assert!(matches!(resume(Some(past)), Err(ResumeError::TooLate)));

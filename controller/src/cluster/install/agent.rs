@@ -144,7 +144,7 @@ fn container(settings: &Settings) -> Value {
         ],
         // What an earlier agent left is taken back before anything is served.
         "startupProbe": { "httpGet": health, "periodSeconds": 1, "failureThreshold": 120 },
-        "readinessProbe": { "httpGet": health, "periodSeconds": 5 },
+        "readinessProbe": { "httpGet": health, "periodSeconds": 2 },
         // It says itself when it has hung for 30 s.
         "livenessProbe": { "httpGet": health, "periodSeconds": 10, "timeoutSeconds": 5 },
         "resources": {

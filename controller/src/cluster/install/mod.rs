@@ -14,16 +14,19 @@ mod renew;
 mod rotate;
 mod secrets;
 pub mod settings;
+mod uninstall;
 mod wait;
 
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
+pub(super) use access::missing as missing_access;
 pub use error::InstallError;
 pub use print::{Secrets, print};
 pub use renew::renew;
 pub use settings::{Images, Settings};
+pub use uninstall::{Removed, Uninstall};
 
 use self::{
     apply::Applied,

@@ -50,6 +50,7 @@ pub(super) const NETWORK_POLICY: Kind =
     kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", true);
 pub(super) const DAEMON_SET: Kind = kind("apps", "v1", "DaemonSet", "daemonsets", true);
 pub(super) const DEPLOYMENT: Kind = kind("apps", "v1", "Deployment", "deployments", true);
+pub(super) const POD: Kind = kind("", "v1", "Pod", "pods", true);
 pub(super) const LEASE: Kind = kind("coordination.k8s.io", "v1", "Lease", "leases", true);
 pub(super) const CONFIG_MAP: Kind = kind("", "v1", "ConfigMap", "configmaps", true);
 

@@ -16,7 +16,7 @@ const RULE: &str = "no other run on the targets";
 
 /// What a plan claims: everything that would be hit, by owner.
 fn of_plan(plan: &Plan, pods: &[Pod]) -> BTreeSet<String> {
-    let hit: BTreeSet<&str> = plan.injections().map(|i| i.target.uid.as_str()).collect();
+    let hit: BTreeSet<&str> = plan.injections().flat_map(|i| i.hits.iter().map(String::as_str)).collect();
     pods.iter().filter(|pod| hit.contains(pod.uid.as_str())).map(claimed).collect()
 }
 
@@ -59,5 +59,5 @@ pub(in crate::run) async fn claim(
     let claims = of_plan(plan, pods);
     let claims = cluster.claim(&claims, run, &experiment.name, lost).await;
     let named = |why: String| format!("{RULE}: {why}");
-    claims.map(Some).map_err(|why| why.into_iter().map(named).collect())
+    claims.map_err(|why| why.into_iter().map(named).collect())
 }

@@ -16,11 +16,11 @@ pub(super) use self::{
     budgets::budgets,
     claims::{claim, claims},
 };
-use super::{observe::steady_window, one_line};
+use super::{observe::steady_window, one_line, pods::waits_at_most};
 use crate::{
     agents::{ANSWER_MAX, Agent, Fleet},
     cluster::ObjectWatch,
-    experiment::{Experiment, PodsProbe, ProbeKind, is_open},
+    experiment::{Experiment, Leaf, PodsProbe, ProbeKind, is_open},
     place::{Place, Pod},
     plan::{Plan, fewest_healthy},
     report::{RuleReport, counted, time},
@@ -66,6 +66,18 @@ pub(super) async fn fences(experiment: &Experiment, place: &Place) -> Rules {
         let found = place::is_required(&required.value, place).await;
         rules.note(experiment, "requirePlace", Some(required.span), found);
     }
+    let injects = experiment.leaves().flat_map(|leaf| match leaf {
+        Leaf::Inject(injects) => injects,
+        Leaf::Rest => &[],
+    });
+    for inject in injects.filter(|inject| !inject.spec.is_on_nodes()) {
+        let found = match place.cluster() {
+            Some(_) => Ok("this is a cluster".to_owned()),
+            None => Err("it goes through the API server of a cluster, and this place is none".into()),
+        };
+        let rule = format!("`{}`", inject.spec.kind());
+        rules.note(experiment, &rule, Some(inject.span), found);
+    }
     for probe in &experiment.probes {
         let (span, found) = match &probe.kind {
             ProbeKind::Pods(pods) => (pods.span, tells_pods(place, pods)),
@@ -76,6 +88,12 @@ pub(super) async fn fences(experiment: &Experiment, place: &Place) -> Rules {
             _ => continue,
         };
         rules.note(experiment, &format!("probe `{}`", probe.name), Some(span), found);
+    }
+    let of_pods = experiment.assertions.iter().find(|assertion| assertion.measure.of_pods());
+    if let Some(assertion) = of_pods {
+        let told = place.pod_states().map(|_| "this place tells how pods are".to_owned());
+        let rule = format!("assertion `{}`", assertion.measure.name());
+        rules.note(experiment, &rule, Some(assertion.span), told.map_err(|why| why.to_string()));
     }
     let lasts = planned(experiment);
     if let Some(window) = safety.windows.first() {
@@ -141,7 +159,9 @@ fn planned(experiment: &Experiment) -> Duration {
     let method = experiment.method.iter().map(|step| step.takes(MARGIN));
     let recoveries = experiment.probes.iter().filter_map(|probe| probe.recovery.as_ref());
     let recovery = recoveries.map(|r| r.within.saturating_add(r.stable_for)).max();
-    let begin = steady_window(experiment).saturating_add(recovery.unwrap_or_default());
+    let begin = steady_window(experiment)
+        .saturating_add(recovery.unwrap_or_default())
+        .saturating_add(waits_at_most(experiment));
     let begin = begin.saturating_add(MARGIN);
     method.fold(begin, Duration::saturating_add)
 }
@@ -188,9 +208,12 @@ pub(super) async fn agents(
         )
     };
     let found = if unfit.is_empty() { Ok(well()) } else { Err(unfit.join("; ")) };
-    rules.note(experiment, "agents", None, found);
+    if !nodes.is_empty() {
+        rules.note(experiment, "agents", None, found);
+    }
 
     let answers = fleet.list(ANSWER_MAX).await;
+    let any_agents = fleet.agents().next().is_some();
     let mut away: BTreeSet<String> = BTreeSet::new();
     let mut foreign: BTreeMap<String, Vec<pb::InjectionStatus>> = BTreeMap::new();
     for (node, answer) in answers {
@@ -210,8 +233,8 @@ pub(super) async fn agents(
     }
     alone(&mut rules, experiment, plan, pods, &foreign);
     if let Some(min) = &experiment.blast_radius.min_healthy {
-        // Of whom nobody can be asked it is not known how they are.
-        let unknown = pods.iter().filter(|pod| !foreign.contains_key(&pod.node));
+        // Of whom nobody can be asked it is not known how they are; but where nobody is at all, nobody is at work.
+        let unknown = pods.iter().filter(|pod| any_agents && !foreign.contains_key(&pod.node));
         away.extend(unknown.map(|pod| pod.uid.clone()));
         let found = fewest_healthy(experiment, plan.fault_steps(), pods, &away);
         let found = found.map_err(|error| one_line(&error)).map(|fewest| match fewest {
@@ -279,7 +302,8 @@ fn alone(
     pods: &[Pod],
     foreign: &BTreeMap<String, Vec<pb::InjectionStatus>>,
 ) {
-    let hit: BTreeSet<&str> = plan.injections().map(|i| i.target.uid.as_str()).collect();
+    let hit: BTreeSet<&str> =
+        plan.injections().flat_map(|i| &i.hits).map(String::as_str).collect();
     let mut any = false;
     for (node, statuses) in foreign {
         for status in statuses {
