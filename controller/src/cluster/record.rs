@@ -32,9 +32,10 @@ impl Cluster {
     /// # Errors
     /// When it cannot be kept, or what is old cannot be taken away.
     pub async fn record(&self, report: &Report) -> Result<(), ClusterError> {
-        let namespace = &self.installation;
-        let api: Api<ConfigMap> = Api::namespaced(self.connection.client(), namespace);
-        let asked = |verb| Asked::new(verb, "configmaps").within(namespace);
+        // Faults through the API server need no installation, and without one there is no place for a record.
+        let Ok(namespace) = self.installation() else { return Ok(()) };
+        let api: Api<ConfigMap> = Api::namespaced(self.connection.client(), &namespace);
+        let asked = |verb| Asked::new(verb, "configmaps").within(&namespace);
         let (record, with) = (record(report), PostParams::default());
         self.connection.answer(asked("create"), api.create(&with, &record)).await?;
         let ours = ListParams::default().labels(RECORD_LABEL);
