@@ -14,6 +14,7 @@ use super::{
     record::Record,
 };
 use crate::{
+    cluster::{Cluster, Events},
     diagnostics,
     experiment::{Loaded, SandboxSpec},
     place::{Needs, Place},
@@ -122,9 +123,17 @@ async fn run_in(
     show_nobody(loaded, &place, console).await;
     let place = Arc::new(place);
     let record = Record::begin(loaded, report_dir);
+    let mut events = None;
     let mut report = match &record {
         Ok(Record { recorder, .. }) => {
-            run::run_recorded(&loaded.experiment, &place, console, interrupt, recorder).await
+            let mut recorder = recorder.clone();
+            if let Some(cluster) = place.cluster() {
+                let run_id = recorder.run_id().to_string();
+                let (listener, telling) = cluster.tell_events(&run_id, &loaded.experiment.name);
+                events = Some(telling);
+                recorder = recorder.heard_by(listener);
+            }
+            run::run_recorded(&loaded.experiment, &place, console, interrupt, &recorder).await
         }
         Err(error) => {
             let recorder = Recorder::nowhere();
@@ -138,7 +147,34 @@ async fn run_in(
     if let Ok(record) = record {
         record.finish(&report, &left, console);
     }
+    if let Some(cluster) = place.as_ref().and_then(Place::cluster) {
+        keep_in_cluster(cluster, &report, events, console).await;
+    }
     (report, place)
+}
+
+/// Keeps what a run came to where others look for it. What it came to has been said: that it cannot be kept is told, and
+/// no more.
+async fn keep_in_cluster(
+    cluster: &Cluster,
+    report: &Report,
+    events: Option<Events>,
+    console: &Console,
+) {
+    let told = async {
+        match events {
+            Some(events) => events.finish().await,
+            None => Vec::new(),
+        }
+    };
+    let (complaints, kept) = tokio::join!(told, cluster.record(report));
+    for complaint in complaints {
+        console.warn("cluster", &complaint);
+    }
+    if let Err(error) = kept {
+        let why = format!("this run is not recorded in the cluster: {}", run::one_line(&error));
+        console.warn("cluster", &why);
+    }
 }
 
 /// What a run came to whose place could not be made.

@@ -58,7 +58,7 @@ use self::{
 };
 pub use interrupt::Interrupt;
 pub use judge::{over_all, report as probe_report};
-pub use record::Recorder;
+pub use record::{Heard, Listener, Recorder};
 
 use crate::{
     agents::{AgentError, Fleet},
