@@ -22,3 +22,6 @@ pub mod stop;
 pub mod metrics;
 pub mod report;
 pub mod sandbox;
+pub mod send;
+#[cfg(any(test, feature = "otlp"))]
+pub mod traces;

@@ -48,6 +48,8 @@ pub struct Recorder {
     origin: Instant,
     started: Duration,
     writer: Option<Arc<Writer>>,
+    /// A trace is made of the run.
+    is_traced: bool,
 }
 
 #[derive(Debug)]
@@ -64,7 +66,7 @@ impl Recorder {
     pub fn nowhere() -> Self {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let run_id = RunId::random().unwrap_or(RunId::from_bits(started.as_secs()));
-        Self { run_id, origin: Instant::now(), started, writer: None }
+        Self { run_id, origin: Instant::now(), started, writer: None, is_traced: false }
     }
 
     /// For a run that begins now, into a new file. `source` is what the experiment was read from.
@@ -90,6 +92,21 @@ impl Recorder {
         let lost = AtomicUsize::new(0);
         let writer = Some(Arc::new(Writer { source, queue, waiting, lost, failure }));
         Ok(Self { writer, ..self })
+    }
+
+    /// The same, of a run that a trace is made of.
+    #[must_use]
+    pub fn traced(self, is_traced: bool) -> Self {
+        Self { is_traced, ..self }
+    }
+
+    /// The id of the trace that is made of the run.
+    pub(super) fn trace_id(&self) -> Option<String> {
+        #[cfg(feature = "otlp")]
+        let id = || crate::traces::trace_id(&self.run_id.to_string());
+        #[cfg(not(feature = "otlp"))]
+        let id = String::new;
+        self.is_traced.then(id)
     }
 
     /// The run's id.
