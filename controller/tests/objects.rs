@@ -171,7 +171,7 @@ async fn lose_a_pod(setting: Setting) {
     let cluster = Cluster::connect(&choice).await.expect("a cluster");
     let place = Place::Cluster(Box::new(cluster));
     let labels = [("app".to_owned(), "api".to_owned())].into();
-    let target = Selector { namespace: Some(namespace.clone()), labels, ..Selector::default() };
+    let target = Selector { namespaces: vec![namespace.clone()], labels, ..Selector::default() };
     let mut comebacks = Comebacks::new(&[("api".to_owned(), target)].into());
     let (began, began_wall) = (Instant::now(), SystemTime::now());
     let (mut seen, mut deleted) = (Seen::default(), None);
