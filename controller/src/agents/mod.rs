@@ -187,17 +187,17 @@ impl Fleet {
     ///
     /// # Errors
     /// What each who refused or failed said.
-    pub async fn prepare(
+    pub async fn prepare_all(
         &self,
         run_id: RunId,
         orders: &Orders,
         dry_run: bool,
     ) -> Result<Vec<pb::Prepared>, Vec<AgentError>> {
         if orders.api.is_empty() {
-            return self.prepare_nodes(run_id, &orders.nodes, dry_run).await;
+            return self.prepare(run_id, &orders.nodes, dry_run).await;
         }
         let Some(api) = &self.api else { return Err(vec![AgentError::missing(API_SERVER)]) };
-        let on_nodes = self.prepare_nodes(run_id, &orders.nodes, dry_run);
+        let on_nodes = self.prepare(run_id, &orders.nodes, dry_run);
         let (nodes, objects) = tokio::join!(on_nodes, api.prepare(run_id, &orders.api, dry_run));
         let api_errors = |errors: Vec<FaultError>| {
             errors.into_iter().map(|error| AgentError::Api(Box::new(error))).collect::<Vec<_>>()
@@ -214,8 +214,11 @@ impl Fleet {
         }
     }
 
-    /// Prepares injections on all their nodes, or on none.
-    async fn prepare_nodes(
+    /// The same, of injections on nodes alone.
+    ///
+    /// # Errors
+    /// What each agent that refused or failed said.
+    pub async fn prepare(
         &self,
         run_id: RunId,
         injections: &ByNode<pb::Injection>,
@@ -320,8 +323,7 @@ impl Fleet {
 
     /// Reverts everything of a run, on all nodes.
     pub async fn revert_run(&self, run_id: RunId) -> Answers<Vec<pb::InjectionStatus>> {
-        let agents =
-            self.each(self.nodes(), |agent| async move { agent.revert_run(run_id).await });
+        let agents = self.each(self.nodes(), |agent| async move { agent.revert_run(run_id).await });
         let api = async { Some(self.api.as_ref()?.revert_all(REVERT_AGAIN_MAX).await) };
         Self::with_api_answer(agents, api).await
     }

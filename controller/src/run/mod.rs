@@ -307,7 +307,8 @@ pub async fn dry_run(
     for step in &plan.steps {
         if let PlannedStep::Inject(faults) = step {
             let wired = inject::wire(&fleet, experiment.lease, faults).map_err(|e| vec![e])?;
-            let prepared = fleet.prepare(run_id, &wired, true).await.map_err(|e| one_lines(&e))?;
+            let prepared =
+                fleet.prepare_all(run_id, &wired, true).await.map_err(|e| one_lines(&e))?;
             planned.extend(prepared.into_iter().map(|item| item.plan));
         }
     }
@@ -391,7 +392,7 @@ impl Run<'_> {
             let PlannedStep::Inject(faults) = step else { continue };
             let wired = inject::wire(&self.fleet, self.experiment.lease, faults)
                 .map_err(|e| Ended::Refused(vec![e]))?;
-            let planned = self.fleet.prepare(self.id, &wired, true).await;
+            let planned = self.fleet.prepare_all(self.id, &wired, true).await;
             planned.map_err(|errors| Ended::Refused(one_lines(&errors)))?;
         }
         Ok(())

@@ -135,6 +135,7 @@ pub(super) fn reason(error: &AgentError) -> String {
     match error {
         AgentError::Refused { status, .. } => word(status.details()),
         AgentError::Missing { .. } | AgentError::Unreachable { .. } => "no answer".into(),
+        AgentError::Api(error) => error.to_string(),
     }
 }
 
