@@ -56,6 +56,12 @@ pub struct Orders {
     pub api: Vec<Injection>,
 }
 
+impl From<ByNode<pb::Injection>> for Orders {
+    fn from(nodes: ByNode<pb::Injection>) -> Self {
+        Self { nodes, api: Vec::new() }
+    }
+}
+
 /// What is to be prepared, by node.
 pub type ByNode<T> = BTreeMap<String, Vec<T>>;
 
@@ -187,17 +193,17 @@ impl Fleet {
     ///
     /// # Errors
     /// What each who refused or failed said.
-    pub async fn prepare_all(
+    pub async fn prepare(
         &self,
         run_id: RunId,
         orders: &Orders,
         dry_run: bool,
     ) -> Result<Vec<pb::Prepared>, Vec<AgentError>> {
         if orders.api.is_empty() {
-            return self.prepare(run_id, &orders.nodes, dry_run).await;
+            return self.prepare_nodes(run_id, &orders.nodes, dry_run).await;
         }
         let Some(api) = &self.api else { return Err(vec![AgentError::missing(API_SERVER)]) };
-        let on_nodes = self.prepare(run_id, &orders.nodes, dry_run);
+        let on_nodes = self.prepare_nodes(run_id, &orders.nodes, dry_run);
         let (nodes, objects) = tokio::join!(on_nodes, api.prepare(run_id, &orders.api, dry_run));
         let api_errors = |errors: Vec<FaultError>| {
             errors.into_iter().map(|error| AgentError::Api(Box::new(error))).collect::<Vec<_>>()
@@ -215,10 +221,7 @@ impl Fleet {
     }
 
     /// The same, of injections on nodes alone.
-    ///
-    /// # Errors
-    /// What each agent that refused or failed said.
-    pub async fn prepare(
+    async fn prepare_nodes(
         &self,
         run_id: RunId,
         injections: &ByNode<pb::Injection>,

@@ -99,11 +99,13 @@ impl Run<'_> {
         let injections = wire(&self.fleet, self.experiment.lease, faults)
             .map_err(|e| Ended::Refused(vec![e]))?;
         let fleet = Arc::clone(&self.fleet);
-        let prepared = self.ends.unless(fleet.prepare_all(self.id, &injections, false)).await?;
+        let prepared = self.ends.unless(fleet.prepare(self.id, &injections, false)).await?;
         let prepared = prepared.map_err(|errors| Ended::Refused(one_lines(&errors)))?;
         let plans: BTreeMap<String, String> =
             prepared.into_iter().map(|item| (item.fault_id, item.plan)).collect();
         let tracked: Shared = Arc::new(Mutex::new(track(faults, &injections, &plans)));
+        let now = Instant::now();
+        lock(&tracked).values_mut().for_each(|item| item.prepared = Some(now));
         self.mark_followed(&tracked, faults);
         self.record_prepared(&tracked, &injections);
         for item in lock(&tracked).values() {

@@ -17,7 +17,7 @@ use super::{
     tracked::{Shared, Tracked, is_about, lock, take_in},
 };
 use crate::{
-    agents::{ANSWER_MAX, AgentError, Fleet},
+    agents::{ANSWER_MAX, AgentError, Fleet, Orders},
     plan::What,
     report::journal::Event,
 };
@@ -54,8 +54,9 @@ pub(super) struct Asked {
 pub(super) async fn inject(asked: Asked, node: String, wire: pb::Injection) -> Done {
     let Asked { fleet, run_id, tracked, key } = asked;
     let id = wire.fault_id.clone();
-    let by_node = BTreeMap::from([(node.clone(), vec![wire])]);
-    let prepared = match fleet.prepare(run_id, &by_node, false).await {
+    let nodes = BTreeMap::from([(node.clone(), vec![wire])]);
+    let orders = Orders { nodes, api: Vec::new() };
+    let prepared = match fleet.prepare(run_id, &orders, false).await {
         Ok(prepared) => prepared,
         Err(errors) => {
             let result = Err(Failure { nothing_done: true, ..Failure::of(&errors) });
