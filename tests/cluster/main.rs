@@ -4,6 +4,7 @@
 //!
 //! One test at a time, and each in namespaces of its own: there is one Faultline in a cluster.
 
+mod api;
 mod ends;
 mod identity;
 mod inside;
