@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    errors::chain,
+    errors,
     kernel::{
         capabilities, cgroup::CgroupFs, cgroup_ns, container::Containers, descriptors, netns::NetNs,
     },
@@ -119,13 +119,11 @@ fn run_agent(args: Args) -> anyhow::Result<()> {
         Identity::read(&args.tls_ca, &args.tls_cert, &args.tls_key, &args.controller_name)?;
     // Capabilities belong to threads, and new threads inherit them: this must come first.
     descriptors::raise_limit();
-    match cgroup_ns::join_nodes() {
-        Ok(true) => info!("control groups are looked at as the node's first process sees them"),
+    // So do namespaces. Where this cannot be done, faults on control groups say what they cannot find.
+    match cgroup_ns::enter_of_process(1) {
         Ok(false) => {}
-        // A sandbox without root, say, whose pods are not found by their control groups.
-        Err(error) => {
-            warn!(error = %chain(&error), "control groups are looked at as this process sees them");
-        }
+        Ok(true) => info!("entered the node's cgroup namespace"),
+        Err(error) => warn!("control groups may not be found: {}", errors::chain(&error)),
     }
     let dropped = capabilities::drop_unneeded().context("cannot drop capabilities")?;
     info!(?dropped, "capabilities dropped");

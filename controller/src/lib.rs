@@ -13,6 +13,7 @@ pub mod pki;
 pub mod place;
 
 pub mod agents;
+pub mod comeback;
 pub mod ops;
 pub mod plan;
 pub mod probe;

@@ -171,6 +171,56 @@ fn everything_that_was_asked_is_told_also_where_it_held() {
 }
 
 #[test]
+fn pods_that_were_lost_are_told_everywhere() {
+    let (summary, page, junit) = had_it_been(|report| {
+        report["pods"] = serde_json::json!([
+            {"targets": ["api"], "namespace": "shop", "pod": "api-b", "uid": "b", "node": "node2",
+             "insteadOf": "api-a", "loss": "deleted", "lostAtMs": 1200.0, "timeToRecreatedMs": 310.0,
+             "timeToScheduledMs": 320.0, "timeToReadyMs": 1400.0, "uncertaintyMs": 20.0, "restarts": 0},
+            {"targets": ["db"], "namespace": "shop", "pod": "db-0", "uid": "d", "node": null,
+             "insteadOf": "db-0", "loss": "gone", "lostAtMs": 1200.0, "timeToRecreatedMs": 310.0,
+             "timeToScheduledMs": null, "timeToReadyMs": null, "uncertaintyMs": 20.0, "restarts": 2},
+        ]);
+    });
+    let sentences = [
+        "pod shop/api-b in the place of api-a was deleted at 1.20 s: recreated after 310.0 ms, scheduled after \
+         320.0 ms, ready after 1.40 s (± 20.0 ms)",
+        "pod shop/db-0 anew was gone at 1.20 s: recreated after 310.0 ms, not scheduled when the run ended, \
+         containers started again: 2 (± 20.0 ms)",
+    ];
+    for sentence in sentences {
+        assert!(summary.contains(&format!("\n  {sentence}\n")), "{summary}");
+        assert!(junit.contains(sentence), "{junit}");
+    }
+    let (_, table) = page.split_once("<h2>Pods</h2>").expect("a table");
+    assert!(table.contains("class=\"n good\" data-label=\"ready after\">1.40 s<"), "{table}");
+    assert!(table.contains("class=\"n bad\" data-label=\"ready after\">–<"), "{table}");
+    let (_, page, _) = had_it_been(|_| {});
+    assert!(!page.contains("<h2>Pods</h2>"), "nothing where nobody was lost");
+}
+
+/// A journal whose controller was killed tells of pods what was known last.
+#[test]
+fn what_was_known_of_pods_is_in_a_journal_without_an_end() {
+    let whole = fs::read_to_string(fixture("whole.jsonl")).expect("a fixture");
+    let before = whole.lines().take_while(|line| !line.contains("\"event\":\"verdict\""));
+    let mut lines: Vec<String> = before.map(str::to_owned).collect();
+    let pod = |number: usize, ready: &str| {
+        format!(
+            r#"{{"atMs":900.1,"wallUnixMs":1795266479226,"event":"pod","number":{number},"pod":{{"targets":["api"],"namespace":"shop","pod":"api-b","uid":"b","node":null,"insteadOf":null,"loss":"not-ready","lostAtMs":1.0,"timeToRecreatedMs":null,"timeToScheduledMs":null,"timeToReadyMs":{ready},"uncertaintyMs":20.0,"restarts":0}}}}"#
+        )
+    };
+    lines.extend([pod(0, "null"), pod(1, "null"), pod(0, "55.5")]);
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("journal.jsonl");
+    fs::write(&file, format!("{}\n", lines.join("\n"))).expect("writable");
+    let journal = faultline::report::journal::read(&file).expect("a journal");
+    let report = faultline::report::journal::rebuild(journal).report;
+    let ready: Vec<_> = report.pods.iter().map(|pod| pod.time_to_ready_ms).collect();
+    assert_eq!(ready, [Some(55.5), None]);
+}
+
+#[test]
 fn no_more_is_called_recovered_than_was_seen() {
     let said = |change: fn(&mut Value)| {
         let (_, page, _) = had_it_been(change);

@@ -93,7 +93,9 @@ pub fn kinds_with(field: &str) -> &'static [&'static str] {
         "server" => &["dns", "prometheus"],
         "command" => &["exec"],
         "target" => &["exec", "pods"],
-        "ready" | "restarts" | "count" => &["pods"],
+        "ready" | "conditions" => &["pods", "kubernetes"],
+        "restarts" | "count" => &["pods"],
+        "object" | "desired" => &["kubernetes"],
         "expect" => &["exec", "tcp", "udp", "dns", "prometheus"],
         _ => &[],
     }

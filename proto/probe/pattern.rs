@@ -2,8 +2,11 @@
 
 use regex::bytes::{Regex, RegexBuilder};
 
-use super::address::{Wrong, wrong};
-use crate::limits::{PROBE_PATTERN_BYTES_MAX, PROBE_VALUE_BYTES_MAX};
+use super::address::{Wrong, checked, wrong};
+use crate::{
+    limits::{PROBE_PATTERN_BYTES_MAX, PROBE_VALUE_BYTES_MAX},
+    yaml::{Node, Problems},
+};
 
 /// Bytes that a compiled expression may take.
 const COMPILED_BYTES_MAX: usize = 1 << 20;
@@ -53,6 +56,11 @@ impl Pattern {
             )
         })?;
         Ok(Self { written: written.to_owned(), is_text: expression.is_none(), regex })
+    }
+
+    /// Decodes it.
+    pub fn decode(node: &Node, problems: &mut Problems) -> Option<Self> {
+        checked(Self::parse)(node, problems)
     }
 
     /// As it was written.

@@ -68,7 +68,7 @@ async fn schedule() {
         .map(|_| {
             let pod = Some(CurrentPod::new(api.clone()));
             let (dialer, targets) = (HostDialer::default(), BTreeMap::new());
-            let target = Target::new(&probe.kind, &place, pod, &dialer, &targets);
+            let target = Target::new(&probe.kind, &place, pod, None, &dialer, &targets);
             Running::start(probe.clone(), target.expect("a target"), origin)
         })
         .collect();

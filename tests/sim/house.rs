@@ -95,6 +95,9 @@ fn the_agent_and_the_controller_do_not_know_each_other() {
         &["controller/src/sandbox/", "controller/src/main.rs"],
         |line| line.contains("faultline_agent"),
     );
+    check("controller/src", "speaks to Kubernetes", &["controller/src/cluster/"], |line| {
+        line.contains("kube::") || line.contains("k8s_openapi::")
+    });
     let agent = fs::read_to_string(root().join("agent/Cargo.toml")).expect("a manifest");
     assert!(!agent.contains("kube"), "the agent has no access to the Kubernetes API");
 }

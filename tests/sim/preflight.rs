@@ -221,5 +221,13 @@ async fn how_pods_are_is_asked_only_where_that_is_told() {
     let report = Cluster::new().run("probes: [{ name: up, pods: { target: one, count: == 1 } }]");
     let report = report.await;
     refused(&report, "probe `up`: an inventory does not tell which of its pods are ready");
+    let object = "kubernetes: { object: deployment/api, namespace: shop }";
+    let report = Cluster::new().run(&format!("probes: [{{ name: up, {object} }}]")).await;
+    refused(&report, "probe `up`: there are no objects of Kubernetes here");
+    let report = Cluster::new().run("assertions: [{ restarts: <= 1 }]").await;
+    refused(
+        &report,
+        "assertion `restarts`: an inventory does not tell which of its pods are ready",
+    );
     refused(&report, "(test.yaml:6)");
 }

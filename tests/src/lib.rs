@@ -1,6 +1,7 @@
 //! The harness of the test rings: what tests stand on, written so that it does not share the mistakes
 //! of what it tests.
 
+pub mod cluster;
 pub mod fake_agent;
 pub mod flood;
 pub mod netns;

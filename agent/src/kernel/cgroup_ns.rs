@@ -1,65 +1,37 @@
-//! The cgroup namespace that the node's first process is in.
+//! The cgroup namespace of the node, `cgroup_namespaces(7)`.
 //!
-//! A container has one of its own, with control groups of version 2 also where it shares the node's pids. The paths in
-//! `/proc/PID/cgroup` then begin at the container's own group and lead out of it by `..` (`cgroup_namespaces(7)`):
-//! they lead nowhere below the node's `/sys/fs/cgroup`, and nobody may be moved across them.
+//! A container has one of its own where control groups are of version 2, also with `hostPID`: the paths of
+//! `/proc/PID/cgroup` are relative to the container's group there (`/../../kubepods…`), and no longer lead to a directory
+//! below the mount point.
 
-use std::{fs, io, os::unix::fs::MetadataExt};
+use std::{fs, io};
 
 use nix::sched::{CloneFlags, setns};
 
 use super::KernelError;
 
 const OWN: &str = "/proc/thread-self/ns/cgroup";
-const NODES: &str = "/proc/1/ns/cgroup";
 
-/// Moves this thread, and all that it starts, to where the node's first process is. Must be called before there is
-/// another thread. Returns whether that is another namespace than before.
+/// Enters the cgroup namespace of a process, which is the node's where that is process 1, for this thread and all that it
+/// starts. Returns whether it was in another one. Must be called before there is another thread.
 ///
 /// # Errors
-/// When it is another one that cannot be entered, or it cannot be told.
-pub fn join_nodes() -> Result<bool, KernelError> {
-    let found = |path: &str| match fs::metadata(path) {
-        Ok(meta) => Ok(Some((meta.dev(), meta.ino()))),
+/// When the process's cannot be looked at or entered: `setns(2)` wants `CAP_SYS_ADMIN`, and the look
+/// `CAP_SYS_PTRACE`.
+pub fn enter_of_process(pid: i32) -> Result<bool, KernelError> {
+    let path = format!("/proc/{pid}/ns/cgroup");
+    let link = |path: &str| match fs::read_link(path) {
+        Ok(link) => Ok(Some(link)),
         // A kernel without cgroup namespaces.
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(KernelError::io("look at", &path, e)),
+        Err(e) => Err(KernelError::io("read", path, e)),
     };
-    let nodes = found(NODES)?;
-    if nodes.is_none() || nodes == found(OWN)? {
+    let of_process = link(&path)?;
+    if of_process.is_none() || of_process == link(OWN)? {
         return Ok(false);
     }
-    let namespace = fs::File::open(NODES).map_err(|e| KernelError::io("open", &NODES, e))?;
+    let namespace = fs::File::open(&path).map_err(|e| KernelError::io("open", &path, e))?;
     setns(namespace, CloneFlags::CLONE_NEWCGROUP)
-        .map_err(|e| KernelError::io("enter", &NODES, io::Error::from(e)))?;
+        .map_err(|errno| KernelError::io("enter", &path, errno))?;
     Ok(true)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::thread;
-
-    use nix::sched::unshare;
-
-    use super::*;
-
-    #[test]
-    fn paths_of_control_groups_are_the_nodes_again() {
-        // Namespaces belong to threads.
-        let in_a_thread = || {
-            let is_nodes = || fs::read_link(OWN).ok() == fs::read_link(NODES).ok();
-            unshare(CloneFlags::CLONE_NEWCGROUP).ok()?;
-            fs::read_link(NODES).ok()?;
-            Some((
-                is_nodes(),
-                join_nodes().expect("entered"),
-                is_nodes(),
-                join_nodes().expect("told"),
-            ))
-        };
-        match thread::spawn(in_a_thread).join().expect("it ends") {
-            Some(seen) => assert_eq!(seen, (false, true, true, false)),
-            None => eprintln!("SKIPPED: no namespace can be made here"),
-        }
-    }
 }

@@ -18,7 +18,10 @@ use tonic::{
 };
 
 use super::clock::AgentClock;
-use crate::place::{AgentEndpoint, Credentials, Via};
+use crate::{
+    cluster::fault::{API_SERVER, FaultError},
+    place::{AgentEndpoint, Credentials, Via},
+};
 
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 /// The same, where something else has to make the connection first.
@@ -61,6 +64,9 @@ pub enum AgentError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// It is no agent, but the API server, and what is in the way there.
+    #[error(transparent)]
+    Api(Box<FaultError>),
     /// It answered, and refused.
     #[error("node {node}: {}", .status.message())]
     Refused {
@@ -91,6 +97,7 @@ impl AgentError {
             Self::Missing { node, .. }
             | Self::Unreachable { node, .. }
             | Self::Refused { node, .. } => node,
+            Self::Api(_) => API_SERVER,
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Injection has two phases. Prepare goes to every agent first, and if one of them refuses, what the
 //! others prepared is reverted and nothing has happened anywhere. Commit then takes place on all of
 //! them at one instant, told to each agent in the time of its own clock.
+//!
+//! What is injected through the API server of a cluster takes part as if by one more agent.
 
 mod client;
 mod clock;
@@ -18,7 +20,10 @@ use futures::{StreamExt, stream};
 pub use client::{ANSWER_MAX, Agent, AgentError, Dial, Io};
 pub use clock::AgentClock;
 
-use crate::place::{AgentEndpoint, Credentials};
+use crate::{
+    cluster::fault::{API_SERVER, FaultError, Injection, Injector},
+    place::{AgentEndpoint, Credentials},
+};
 
 /// Agents that are spoken to at once.
 const CONCURRENT_MAX: usize = 64;
@@ -31,11 +36,24 @@ const COMMIT_LEAD_PER_NODE: Duration = Duration::from_micros(1_500);
 const SHARPENED_AT_ONCE: usize = 4;
 /// How long that may take in all: what was known before will do as well.
 const SHARPEN_MAX: Duration = Duration::from_millis(500);
+/// How long the API server is asked again, at the end of a run, to restore what it could not be asked before.
+const REVERT_AGAIN_MAX: Duration = Duration::from_secs(2);
 
-/// Agents by node.
+/// Whoever injects: agents by node, and in a cluster the API server, which is spoken of by the name [`API_SERVER`]
+/// where a node would stand.
 #[derive(Debug, Default)]
 pub struct Fleet {
     agents: BTreeMap<String, Agent>,
+    api: Option<Injector>,
+}
+
+/// What is to be prepared.
+#[derive(Debug, Clone, Default)]
+pub struct Orders {
+    /// By agents.
+    pub nodes: ByNode<pb::Injection>,
+    /// Through the API server.
+    pub api: Vec<Injection>,
 }
 
 /// What is to be prepared, by node.
@@ -106,6 +124,20 @@ impl Fleet {
         self.agents.extend(other.agents);
     }
 
+    /// The same, with what can be done through the API server.
+    #[must_use]
+    pub fn with_api(self, api: Injector) -> Self {
+        Self { api: Some(api), ..self }
+    }
+
+    /// The clock by which an injection's times are told.
+    pub fn clock(&self, node: &str) -> Option<AgentClock> {
+        if node == API_SERVER {
+            return self.api.as_ref().map(Injector::clock);
+        }
+        self.get(node).map(Agent::clock)
+    }
+
     /// The agent of a node.
     pub fn get(&self, node: &str) -> Option<&Agent> {
         self.agents.get(node)
@@ -150,12 +182,40 @@ impl Fleet {
         self.agents.keys().cloned().collect()
     }
 
-    /// Prepares injections on all their nodes, or on none: where one agent refuses, everything is
-    /// reverted again. With `dry_run`, nothing is kept anyway.
+    /// Prepares everything everywhere, or nothing anywhere: where one refuses, everything is reverted again. With
+    /// `dry_run`, nothing is kept anyway.
     ///
     /// # Errors
-    /// What each agent that refused or failed said.
+    /// What each who refused or failed said.
     pub async fn prepare(
+        &self,
+        run_id: RunId,
+        orders: &Orders,
+        dry_run: bool,
+    ) -> Result<Vec<pb::Prepared>, Vec<AgentError>> {
+        if orders.api.is_empty() {
+            return self.prepare_nodes(run_id, &orders.nodes, dry_run).await;
+        }
+        let Some(api) = &self.api else { return Err(vec![AgentError::missing(API_SERVER)]) };
+        let on_nodes = self.prepare_nodes(run_id, &orders.nodes, dry_run);
+        let (nodes, objects) = tokio::join!(on_nodes, api.prepare(run_id, &orders.api, dry_run));
+        let api_errors = |errors: Vec<FaultError>| {
+            errors.into_iter().map(|error| AgentError::Api(Box::new(error))).collect::<Vec<_>>()
+        };
+        match (nodes, objects) {
+            (Ok(nodes), Ok(objects)) => Ok([nodes, objects].concat()),
+            (nodes, objects) => {
+                if nodes.is_ok() && !dry_run {
+                    self.revert(&orders.node_ids(), ANSWER_MAX).await;
+                }
+                let nodes = nodes.err().unwrap_or_default();
+                Err(nodes.into_iter().chain(objects.err().map_or(Vec::new(), api_errors)).collect())
+            }
+        }
+    }
+
+    /// Prepares injections on all their nodes, or on none.
+    async fn prepare_nodes(
         &self,
         run_id: RunId,
         injections: &ByNode<pb::Injection>,
@@ -186,10 +246,7 @@ impl Fleet {
         if !dry_run {
             // Also where it failed: a Prepare whose answer was lost may have been done. What cannot
             // be reached gives it up by itself, and the kernel is untouched there.
-            let ids =
-                |items: &Vec<pb::Injection>| items.iter().map(|i| i.fault_id.clone()).collect();
-            let ids = injections.iter().map(|(node, items)| (node.clone(), ids(items))).collect();
-            self.revert(&ids, ANSWER_MAX).await;
+            self.revert(&ids_of(injections), ANSWER_MAX).await;
         }
         Err(errors)
     }
@@ -205,12 +262,28 @@ impl Fleet {
         let at = (ids.len() > 1).then(|| Instant::now() + lead);
         // All of them at once, however many: an agent answers only after that instant, and whoever had to
         // wait for an answer of others would be late.
-        self.each_of(usize::MAX, ids.keys().cloned().collect(), |agent| {
+        let agents = self.each_of(usize::MAX, ids.keys().cloned().collect(), |agent| {
             let at = at.map(|at| agent.clock().to_agent(at));
             let ids = of(ids, &agent);
             async move { agent.commit(ids, at).await }
-        })
-        .await
+        });
+        let api = async {
+            let (api, ids) = self.api.as_ref().zip(ids.get(API_SERVER))?;
+            Some(api.commit(ids, at).await.map_err(|error| AgentError::Api(Box::new(error))))
+        };
+        let (mut answers, api) = tokio::join!(agents, api);
+        answers.extend(api.map(|answer| (API_SERVER.to_owned(), answer)));
+        answers
+    }
+
+    /// Adds what the API server's side answers to what agents do.
+    async fn with_api_answer<T>(
+        agents: impl Future<Output = Answers<T>>,
+        api: impl Future<Output = Option<T>>,
+    ) -> Answers<T> {
+        let (mut answers, api) = tokio::join!(agents, api);
+        answers.extend(api.map(|answer| (API_SERVER.to_owned(), Ok(answer))));
+        answers
     }
 
     /// Extends leases on one node; `limit` is how long its agent may take to answer.
@@ -225,6 +298,10 @@ impl Fleet {
         ids: Vec<String>,
         limit: Duration,
     ) -> Result<Vec<pb::InjectionStatus>, AgentError> {
+        if let (Some(api), API_SERVER) = (&self.api, node) {
+            // Nothing is to be renewed there; but how things are is of interest all the same.
+            return Ok(api.statuses(&ids));
+        }
         let agent = self.get(node).ok_or_else(|| AgentError::missing(node))?;
         agent.within(limit, agent.renew(ids)).await
     }
@@ -243,7 +320,10 @@ impl Fleet {
 
     /// Reverts everything of a run, on all nodes.
     pub async fn revert_run(&self, run_id: RunId) -> Answers<Vec<pb::InjectionStatus>> {
-        self.each(self.nodes(), |agent| async move { agent.revert_run(run_id).await }).await
+        let agents =
+            self.each(self.nodes(), |agent| async move { agent.revert_run(run_id).await });
+        let api = async { Some(self.api.as_ref()?.revert_all(REVERT_AGAIN_MAX).await) };
+        Self::with_api_answer(agents, api).await
     }
 
     /// Reverts injections; `limit` is how long each agent may take to answer, at most as long as any
@@ -253,11 +333,15 @@ impl Fleet {
         ids: &ByNode<String>,
         limit: Duration,
     ) -> Answers<Vec<pb::InjectionStatus>> {
-        self.each(ids.keys().cloned().collect(), |agent| {
+        let agents = self.each(ids.keys().cloned().collect(), |agent| {
             let ids = of(ids, &agent);
             async move { agent.within(limit, agent.revert(ids)).await }
-        })
-        .await
+        });
+        let api = async {
+            let (api, ids) = self.api.as_ref().zip(ids.get(API_SERVER))?;
+            Some(api.revert(ids, limit).await)
+        };
+        Self::with_api_answer(agents, api).await
     }
 
     /// Every injection on some nodes; `limit` is how long each agent may take to answer.
@@ -266,15 +350,21 @@ impl Fleet {
         nodes: BTreeSet<String>,
         limit: Duration,
     ) -> Answers<Vec<pb::InjectionStatus>> {
+        let api = self.api.as_ref().filter(|_| nodes.contains(API_SERVER));
+        let api = async { api.map(Injector::all_statuses) };
         let nodes = nodes.into_iter().collect();
-        self.each(nodes, |agent| async move { agent.within(limit, agent.list()).await }).await
+        let agents =
+            self.each(nodes, |agent| async move { agent.within(limit, agent.list()).await });
+        Self::with_api_answer(agents, api).await
     }
 
     /// Every injection on every node; `limit` is how long each agent may take to answer, at most as
     /// long as any answer may take.
     pub async fn list(&self, limit: Duration) -> Answers<Vec<pb::InjectionStatus>> {
-        self.each(self.nodes(), |agent| async move { agent.within(limit, agent.list()).await })
-            .await
+        let agents =
+            self.each(self.nodes(), |agent| async move { agent.within(limit, agent.list()).await });
+        let api = async { self.api.as_ref().map(Injector::all_statuses) };
+        Self::with_api_answer(agents, api).await
     }
 
     /// The nodes that were halted since their agents were connected to; one that does not answer within
@@ -317,6 +407,17 @@ impl Fleet {
         })
         .await
     }
+}
+
+impl Orders {
+    fn node_ids(&self) -> ByNode<String> {
+        ids_of(&self.nodes)
+    }
+}
+
+fn ids_of(injections: &ByNode<pb::Injection>) -> ByNode<String> {
+    let ids = |items: &Vec<pb::Injection>| items.iter().map(|i| i.fault_id.clone()).collect();
+    injections.iter().map(|(node, items)| (node.clone(), ids(items))).collect()
 }
 
 /// What is meant for an agent.

@@ -7,12 +7,12 @@ use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Subcommand, ValueHint};
 use faultline_proto::{
-    fault::{FieldForm, FieldInfo, KINDS, KindInfo},
+    fault::{FieldForm, FieldInfo},
     yaml::Source,
 };
 
 use super::{Exit, MetricsArgs, Output, PlaceArgs, RunRequest, print, run, validate, wrong_usage};
-use crate::experiment::{self, API_VERSION, FileError, KIND, LoadErrors};
+use crate::experiment::{self, API_VERSION, FaultKind, FileError, KIND, LoadErrors};
 
 /// What the text that the flags come to is called in messages.
 const SOURCE_NAME: &str = "<command line>";
@@ -24,12 +24,13 @@ Examples:
   faultline inject partition --from app=api --to app=db -n shop --for 30s --sandbox
   faultline inject partition --between name=echo-1 --between everything --for 5s --sandbox
   faultline inject kill --target app=api --signal TERM --sandbox
-  faultline inject memory-pressure --target app=api --to 80% --for 1m --print";
+  faultline inject memory-pressure --target app=api --to 80% --for 1m --print
+  faultline inject scale --target app=api -n shop --to 0 --for 1m";
 
 /// One fault, as flags.
 #[derive(Debug)]
 pub(super) struct InjectArgs {
-    kind: &'static KindInfo,
+    kind: FaultKind,
     fields: Vec<(&'static FieldInfo, Vec<String>)>,
     common: Common,
 }
@@ -58,7 +59,7 @@ struct Common {
 
 impl Subcommand for InjectArgs {
     fn augment_subcommands(command: clap::Command) -> clap::Command {
-        KINDS.iter().fold(command, |command, kind| command.subcommand(kind_command(kind)))
+        FaultKind::all().fold(command, |command, kind| command.subcommand(kind_command(kind)))
     }
 
     fn augment_subcommands_for_update(command: clap::Command) -> clap::Command {
@@ -66,14 +67,14 @@ impl Subcommand for InjectArgs {
     }
 
     fn has_subcommand(name: &str) -> bool {
-        KINDS.iter().any(|kind| kebab(kind.name) == name)
+        FaultKind::all().any(|kind| kebab(kind.name) == name)
     }
 }
 
 impl FromArgMatches for InjectArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let found = matches.subcommand().and_then(|(name, matches)| {
-            Some((KINDS.iter().find(|kind| kebab(kind.name) == name)?, matches))
+            Some((FaultKind::all().find(|kind| kebab(kind.name) == name)?, matches))
         });
         let Some((kind, matches)) = found else {
             return Err(clap::Error::new(clap::error::ErrorKind::MissingSubcommand));
@@ -93,7 +94,7 @@ impl FromArgMatches for InjectArgs {
     }
 }
 
-fn kind_command(kind: &'static KindInfo) -> clap::Command {
+fn kind_command(kind: FaultKind) -> clap::Command {
     let mut command = clap::Command::new(kebab(kind.name));
     for field in kind.fields {
         let value = match field.form {

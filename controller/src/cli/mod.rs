@@ -5,6 +5,7 @@
 
 mod agents;
 mod completions;
+mod controller;
 mod enter;
 mod exit;
 mod inject;
@@ -189,6 +190,9 @@ JSON is the report of the run, or a list of reports where several experiments ar
     /// Take all of it out of a cluster, once its nodes are proven to be clean
     #[command(after_help = uninstall::AFTER_HELP)]
     Uninstall(uninstall::UninstallArgs),
+    /// Stand by in the cluster: restore at its deadline what nobody else does, renew certificates
+    #[command(after_help = controller::AFTER_HELP)]
+    Controller(controller::ControllerArgs),
     /// Show an earlier run again, from its journal alone
     #[command(after_help = REPORT_HELP)]
     Report {
@@ -287,6 +291,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
             .map(|(place, experiments)| run::plan(PlanRequest { experiments, place, output })),
         Command::Install(args) => return install::main(*args, output),
         Command::Uninstall(args) => return uninstall::main(args, output),
+        Command::Controller(args) => return controller::main(args, output),
         Command::Inject(args) => return inject::main(args, output),
         Command::Ps { agents } => {
             agents.find("ps").map(|place| agents::ps(PsRequest { place, output }))

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     diagnostics,
     experiment::{Loaded, SandboxSpec},
-    place::Place,
+    place::{Needs, Place},
     plan::Plan,
     report::{Console, PlanReport, Report, Verdict},
     run::{self, Interrupt, Recorder},
@@ -119,7 +119,7 @@ async fn run_in(
     interrupt: &Interrupt,
     report_dir: Option<&Path>,
 ) -> (Report, Option<Place>) {
-    show_nobody(loaded, &place, console);
+    show_nobody(loaded, &place, console).await;
     let place = Arc::new(place);
     let record = Record::begin(loaded, report_dir);
     let mut report = match &record {
@@ -190,9 +190,14 @@ async fn leave(place: Place, console: &Console) -> (Vec<String>, Option<Place>) 
 }
 
 /// Shows a target that is nobody where the file says who it should be. What follows refuses it.
-fn show_nobody(loaded: &Loaded, place: &Place, console: &Console) {
+async fn show_nobody(loaded: &Loaded, place: &Place, console: &Console) {
+    let experiment = &loaded.experiment;
+    // Where a place does not tell what is needed, or somebody has to be asked, the run says it better.
+    let is_known =
+        !experiment.asks_who_leads() && place.provide(Needs::of(experiment)).await.is_ok();
     if console.output() == Output::Text
-        && let Err(error) = Plan::new(&loaded.experiment, &place.pods())
+        && is_known
+        && let Err(error) = Plan::new(experiment, &place.pods())
         && let Some(span) = error.span()
     {
         let problem = Problem { span, message: error.to_string(), expected: None, help: None };
@@ -266,7 +271,7 @@ async fn plan_in(
     console: &Console,
     interrupt: &Interrupt,
 ) -> PlanReport {
-    show_nobody(loaded, place, console);
+    show_nobody(loaded, place, console).await;
     let experiment = &loaded.experiment;
     let pods = place.pods();
     let mut rules = Vec::new();

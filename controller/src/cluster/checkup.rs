@@ -124,7 +124,7 @@ impl Cluster {
         });
         Checkup {
             server_version,
-            installation: self.installation.clone(),
+            installation: self.installation().unwrap_or_else(|_none| "nowhere".into()),
             nodes_for_agents,
             nodes_left_out,
             controller,
@@ -139,14 +139,14 @@ impl Cluster {
         let mut needed: Vec<Asked> = ["list", "watch"].map(|verb| Asked::new(verb, "pods")).into();
         needed.push(Asked::new("list", "nodes"));
         needed.push(Asked::new("create", "pods/exec"));
-        if !self.connection.is_inside() {
-            needed.push(Asked::new("create", "pods/portforward").within(&self.installation));
+        if let (false, Ok(installation)) = (self.connection.is_inside(), self.installation()) {
+            needed.push(Asked::new("create", "pods/portforward").within(&installation));
         }
         needed
     }
 
     async fn controller(&self) -> Result<String, ClusterError> {
-        let namespace = &self.installation;
+        let namespace = &self.installation()?;
         let api: Api<Deployment> = Api::namespaced(self.connection.client(), namespace);
         let asked = Asked::new("get", "deployments.apps").within(namespace).named(CONTROLLER);
         let Some(deployment) = self.connection.answer(asked, api.get_opt(CONTROLLER)).await? else {
@@ -176,7 +176,7 @@ impl Cluster {
 
     /// The nodes that should have an agent, and the others.
     async fn nodes_by_selector(&self) -> Result<(Vec<String>, Vec<String>), ClusterError> {
-        let (connection, namespace) = (&self.connection, &self.installation);
+        let (connection, namespace) = (&self.connection, &self.installation()?);
         let sets: Api<DaemonSet> = Api::namespaced(connection.client(), namespace);
         let asked = Asked::new("get", "daemonsets.apps").within(namespace).named(AGENT);
         let set = connection.answer(asked, sets.get(AGENT)).await?;
@@ -201,10 +201,13 @@ impl Cluster {
             Some(Certificate { of, not_after_unix_s: since.as_secs(), is_due })
         };
         // Not everybody who runs experiments may read it.
-        let agents =
-            identity::certificate(&self.connection, &self.installation, AGENT_SECRET).await;
-        let authority = of("authority", &self.credentials.ca_pem);
-        let controller = of("controller", &self.credentials.cert_pem);
+        let (Ok(installation), Ok(credentials)) = (self.installation(), self.credentials().await)
+        else {
+            return Vec::new();
+        };
+        let agents = identity::certificate(&self.connection, &installation, AGENT_SECRET).await;
+        let authority = of("authority", &credentials.ca_pem);
+        let controller = of("controller", &credentials.cert_pem);
         let agents = agents.and_then(|pem| of("agents", &pem));
         authority.into_iter().chain(controller).chain(agents).collect()
     }

@@ -4,10 +4,13 @@
 use std::{env, path::PathBuf, time::Duration};
 
 use faultline_proto::yaml::nearest;
+use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioExecutor};
 use kube::{
     Client, Config,
+    client::ConfigExt as _,
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
+use tower::{BoxError, ServiceBuilder};
 
 use super::error::{Asked, ClusterError};
 
@@ -29,6 +32,8 @@ pub struct ClusterChoice {
 #[derive(Clone)]
 pub struct Connection {
     client: Client,
+    /// The same for what is carried to and fro.
+    tunnel: Client,
     config: Config,
     server: String,
     /// The context of a kubeconfig; `None` in a pod.
@@ -67,12 +72,22 @@ impl Connection {
             server: server.clone(),
             source: Box::new(source),
         })?;
-        Ok(Self { client, config, server, context })
+        let tunnel = tunnel(&config).transpose().map_err(|source| ClusterError::Client {
+            server: server.clone(),
+            source: Box::new(source),
+        })?;
+        let tunnel = tunnel.unwrap_or_else(|| client.clone());
+        Ok(Self { client, tunnel, config, server, context })
     }
 
     /// The client.
     pub fn client(&self) -> Client {
         self.client.clone()
+    }
+
+    /// The client for port-forwards and commands: what is small is sent at once.
+    pub(super) fn tunnel(&self) -> Client {
+        self.tunnel.clone()
     }
 
     /// A client that says at once what the server said, and does not ask again by itself: an eviction that a
@@ -131,6 +146,28 @@ impl Connection {
             }),
         }
     }
+}
+
+/// A client whose connections do not wait for more to send (`tcp(7)`, `TCP_NODELAY`): kube's own wait for 40 ms at
+/// every question to an agent, by which its clock would be known to ± 20 ms at best. `None` where a proxy is in between,
+/// for which kube's own is made.
+fn tunnel(config: &Config) -> Option<Result<Client, kube::Error>> {
+    config.proxy_url.is_none().then(|| {
+        let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(config.connect_timeout);
+        let connector = config.rustls_https_connector_with_connector(connector)?;
+        let http =
+            hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
+        let service = ServiceBuilder::new()
+            .layer(config.base_uri_layer())
+            .option_layer(config.auth_layer()?)
+            .layer(config.extra_headers_layer()?)
+            .map_err(BoxError::from)
+            .service(http);
+        Ok(Client::new(service, config.default_namespace.clone()))
+    })
 }
 
 /// Where the kubeconfig is, for a message and to see whether there is one. Of a list in `KUBECONFIG`, the first.

@@ -29,7 +29,7 @@ pub(super) async fn exec(
     command: &[String],
     within: Duration,
 ) -> Result<ExecOutcome, ExecError> {
-    let api: Api<v1::Pod> = Api::namespaced(connection.client(), &pod.namespace);
+    let api: Api<v1::Pod> = Api::namespaced(connection.tunnel(), &pod.namespace);
     let asked = Asked::new("create", "pods/exec").within(&pod.namespace).named(&pod.name);
     let mut parameters = AttachParams::default().stdin(false).stdout(true).stderr(true);
     parameters.container = pod.containers.first().map(|container| container.name.clone());

@@ -40,7 +40,7 @@ impl Dial for Forward {
                 let text = format!("no agent runs on {} now", self.node);
                 return Err(io::Error::new(io::ErrorKind::NotFound, text));
             };
-            let api: Api<v1::Pod> = Api::namespaced(self.connection.client(), &self.installation);
+            let api: Api<v1::Pod> = Api::namespaced(self.connection.tunnel(), &self.installation);
             let ports = [port];
             let forwarding = time::timeout(FORWARD_MAX, api.portforward(&pod, &ports)).await;
             let mut forwarder = forwarding

@@ -2,53 +2,89 @@
 //! server from outside; commands in its pods. The only user of `kube`.
 
 mod agents;
+mod budgets;
+mod claim;
+mod claims;
 mod checkup;
 mod connect;
+pub mod controller;
+mod election;
 mod error;
 mod exec;
+pub mod fault;
+mod fence;
 mod forward;
 mod identity;
 pub mod install;
 pub mod names;
 mod pod;
+mod service;
 mod watch;
+mod workloads;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1;
 use kube::{Api, runtime::watcher};
+use service::Services;
+use tokio::sync::OnceCell;
 
+pub use budgets::Budget;
+pub use claim::claimed;
+pub use claims::Claims;
 pub use checkup::{Certificate, Checkup, Health};
 pub use connect::{ClusterChoice, Connection};
 pub use error::{Asked, ClusterError};
 pub use watch::Watched;
+pub use workloads::{ObjectState, ObjectWatch};
 
-use crate::place::{AgentEndpoint, Credentials, ExecError, ExecOutcome, Pod, PodState, Via};
+use crate::place::{AgentEndpoint, Credentials, ExecError, ExecOutcome, Needs, Pod, PodState, Via};
 
 /// A cluster that Faultline is installed in.
 #[derive(Debug)]
 pub struct Cluster {
     connection: Connection,
-    /// The namespace of the installation.
-    installation: String,
+    /// The namespace of the installation that is meant; wherever there is one if `None`.
+    asked: Option<String>,
     pods: Watched<v1::Pod>,
-    nodes: Option<Watched<v1::Node>>,
-    credentials: Credentials,
+    nodes: OnceCell<Watched<v1::Node>>,
+    services: OnceCell<Watched<v1::Service>>,
 }
 
 impl Cluster {
-    /// Connects, and learns who is there.
+    /// Connects, and learns who is there. Whether Faultline is installed there is asked when agents are needed: what
+    /// goes through the API server needs none.
     ///
     /// # Errors
-    /// When the cluster cannot be reached, this user may not see it, or Faultline is not installed in it.
+    /// When the cluster cannot be reached, or this user may not see it.
     pub async fn connect(choice: &ClusterChoice) -> Result<Self, ClusterError> {
         let connection = Connection::open(choice).await?;
         let api = Api::all(connection.client());
         let asked = Asked::new("list", "pods");
         let pods = Watched::start(&connection, api, watcher::Config::default(), asked).await?;
-        let installation = agents::installation(&pods.now(), choice.installation.as_deref())?;
-        let credentials = identity::read(&connection, &installation).await?;
-        Ok(Self { connection, installation, pods, nodes: None, credentials })
+        let (nodes, services) = (OnceCell::new(), OnceCell::new());
+        Ok(Self { connection, asked: choice.installation.clone(), pods, nodes, services })
+    }
+
+    /// Begins to watch what is needed and not watched yet.
+    ///
+    /// # Errors
+    /// When it is not told.
+    pub async fn provide(&self, needs: Needs) -> Result<(), ClusterError> {
+        let config = watcher::Config::default;
+        if needs.nodes {
+            let api = Api::all(self.connection.client());
+            let asked = Asked::new("list", "nodes");
+            let start = || Watched::start(&self.connection, api, config(), asked);
+            self.nodes.get_or_try_init(start).await?;
+        }
+        if needs.services {
+            let api = Api::all(self.connection.client());
+            let asked = Asked::new("list", "services");
+            let start = || Watched::start(&self.connection, api, config(), asked);
+            self.services.get_or_try_init(start).await?;
+        }
+        Ok(())
     }
 
     /// The API server's client.
@@ -57,8 +93,16 @@ impl Cluster {
     }
 
     /// The namespace that Faultline is installed in.
-    pub fn installation(&self) -> &str {
-        &self.installation
+    ///
+    /// # Errors
+    /// When it is not, or more than once.
+    pub fn installation(&self) -> Result<String, ClusterError> {
+        agents::installation(&self.pods.now(), self.asked.as_deref())
+    }
+
+    /// Who injects through the API server, for one run.
+    pub fn injector(&self) -> fault::Injector {
+        fault::Injector::new(self.connection.clone(), self.pods.store())
     }
 
     /// The pods that have a node, as they are now.
@@ -71,10 +115,16 @@ impl Cluster {
     pub fn pod_states(&self) -> Vec<PodState> {
         let labels = self.node_labels();
         let none = BTreeMap::new();
+        let services = self.services.get().map(|watched| Services::of(&watched.now()));
         let pods = self.pods.now();
         let states = pods.iter().filter_map(|pod| {
             let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());
-            pod::state(pod, node.and_then(|node| labels.get(node)).unwrap_or(&none))
+            let mut state =
+                pod::state(pod, node.and_then(|node| labels.get(node)).unwrap_or(&none))?;
+            if let Some(services) = &services {
+                state.pod.services = services.in_front_of(&state.pod);
+            }
+            Some(state)
         });
         let mut states: Vec<_> = states.collect();
         states
@@ -83,63 +133,93 @@ impl Cluster {
     }
 
     fn node_labels(&self) -> BTreeMap<String, BTreeMap<String, String>> {
-        let nodes = self.nodes.iter().flat_map(Watched::now);
+        let nodes = self.nodes.get().into_iter().flat_map(Watched::now);
         let labels = nodes.filter_map(|node| {
             Some((node.metadata.name.clone()?, node.metadata.labels.clone().unwrap_or_default()))
         });
         labels.collect()
     }
 
-    /// A number that is another one after each change of a pod.
+    /// A number that is another one after each change of a pod, and of what is watched for it.
     pub(crate) fn version(&self) -> u64 {
-        self.pods.version()
+        let others = [
+            self.nodes.get().map_or(0, Watched::version),
+            self.services.get().map_or(0, Watched::version),
+        ];
+        // Each of them only grows.
+        others.into_iter().fold(self.pods.version(), u64::wrapping_add)
     }
 
     /// Why nobody knows how the pods are now, if that is so.
     pub(crate) fn trouble(&self) -> Option<String> {
-        self.pods.trouble()
+        let others = || self.nodes.get().and_then(Watched::trouble);
+        let services = || self.services.get().and_then(Watched::trouble);
+        self.pods.trouble().or_else(others).or_else(services)
     }
 
     /// How the agents that run are reached, one of each node.
     pub fn agents(&self) -> Vec<AgentEndpoint> {
-        let running = agents::running(&self.pods.now(), &self.installation).into_iter();
+        let Ok(installation) = self.installation() else { return Vec::new() };
+        let running = agents::running(&self.pods.now(), &installation).into_iter();
         let endpoint = |(node, host, port): (String, String, u16)| AgentEndpoint {
             address: match host.parse() {
                 Ok(std::net::IpAddr::V6(host)) => format!("[{host}]:{port}"),
                 _ => format!("{host}:{port}"),
             },
-            via: self.via(&node),
+            via: self.via(&installation, &node),
             server_name: Some(names::AGENTS_SERVER_NAME.into()),
             node,
         };
         running.map(endpoint).collect()
     }
 
-    fn via(&self, node: &str) -> Via {
+    fn via(&self, installation: &str, node: &str) -> Via {
         if self.connection.is_inside() {
             return Via::Direct;
         }
         Via::Dialed(Arc::new(forward::Forward {
             connection: self.connection.clone(),
             agents: self.pods.store(),
-            installation: self.installation.clone(),
+            installation: installation.into(),
             node: node.into(),
         }))
     }
 
     /// Why a node has no agent that could be asked.
     pub fn why_no_agent(&self, node: &str) -> String {
-        agents::why_not_running(&self.pods.now(), &self.installation, node)
+        match self.installation() {
+            Ok(installation) => agents::why_not_running(&self.pods.now(), &installation, node),
+            Err(error) => error.to_string(),
+        }
     }
 
     /// Why agents that have a pod do not run or are not ready, a line for each.
     pub(crate) fn agents_not_ready(&self) -> Vec<String> {
-        agents::not_ready(&self.pods.now(), &self.installation)
+        self.installation().map_or_else(
+            |error| vec![error.to_string()],
+            |installation| agents::not_ready(&self.pods.now(), &installation),
+        )
     }
 
-    /// What the controller proves itself with.
-    pub fn credentials(&self) -> &Credentials {
-        &self.credentials
+    /// What the controller proves itself with to agents.
+    ///
+    /// # Errors
+    /// When Faultline is not installed, or its Secret cannot be read.
+    pub async fn credentials(&self) -> Result<Credentials, ClusterError> {
+        Ok(identity::read(&self.connection, &self.installation()?).await?.0)
+    }
+
+    /// Whether whoever administers the installation asks every run to hit only who is enabled. Where nothing is
+    /// installed, nobody does.
+    ///
+    /// # Errors
+    /// When that cannot be read: then it is not known what is allowed.
+    pub async fn requires_opt_in(&self) -> Result<bool, ClusterError> {
+        match self.installation() {
+            Ok(installation) => Ok(identity::read(&self.connection, &installation).await?.1),
+            Err(ClusterError::NotInstalled { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Runs a command in a pod, and stops waiting for it after `within`.

@@ -27,6 +27,9 @@ pub const AGENTS_SERVER_NAME: &str = "agents.faultline.internal";
 pub const AGENT_PORT_NAME: &str = "grpc";
 /// That port where a pod does not say.
 pub const AGENT_PORT: u16 = 7700;
+/// The annotation on that Secret by which whoever administers the installation asks every run to hit only who is
+/// enabled. Whoever can run anything can read it.
+pub const OPT_IN_ANNOTATION: &str = "faultline.dev/require-opt-in";
 /// The port of an agent's metrics and health.
 pub const AGENT_METRICS_PORT: u16 = 7701;
 /// The port of the controller's metrics.

@@ -25,6 +25,8 @@ pub(super) fn state(pod: &v1::Pod, node_labels: &BTreeMap<String, String>) -> Op
     let uid = annotations.get(MIRROR_ANNOTATION).or(pod.metadata.uid.as_ref())?.clone();
     let conditions = status.conditions.iter().flatten();
     let ready = conditions.clone().any(|c| c.type_ == "Ready" && c.status == "True");
+    let conditions =
+        conditions.map(|condition| (condition.type_.clone(), condition.status.clone())).collect();
     let statuses = status.container_statuses.as_deref().unwrap_or_default();
     let restarts = statuses.iter().map(|c| u32::try_from(c.restart_count).unwrap_or(0)).sum();
     let addresses = status.pod_ips.iter().flatten().map(|ip| ip.ip.as_str());
@@ -39,7 +41,7 @@ pub(super) fn state(pod: &v1::Pod, node_labels: &BTreeMap<String, String>) -> Op
             name: pod.metadata.name.clone()?,
             uid,
             node: spec.node_name.clone().unwrap_or_default(),
-            owner: owner(pod, &labels),
+            owner: owner(pod),
             containers: containers(spec, statuses),
             labels,
             annotations,
@@ -48,9 +50,12 @@ pub(super) fn state(pod: &v1::Pod, node_labels: &BTreeMap<String, String>) -> Op
             phase: Some(phase),
             ready: Some(ready),
             services: Vec::new(),
+            terminating: pod.metadata.deletion_timestamp.is_some(),
         },
         ready,
         restarts,
+        terminating: pod.metadata.deletion_timestamp.is_some(),
+        conditions,
     })
 }
 
@@ -69,10 +74,11 @@ fn containers(spec: &v1::PodSpec, statuses: &[v1::ContainerStatus]) -> Vec<Conta
 
 /// What made it, as `kubectl` writes it: `deployment/api`. Of a `ReplicaSet`'s pod that is the Deployment, whose name
 /// the `ReplicaSet`'s is made of, with the hash of the template behind it.
-fn owner(pod: &v1::Pod, labels: &BTreeMap<String, String>) -> Option<String> {
+pub(super) fn owner(pod: &v1::Pod) -> Option<String> {
     let owners = pod.metadata.owner_references.iter().flatten();
     let owner = owners.into_iter().find(|owner| owner.controller == Some(true))?;
-    let hash = labels.get(TEMPLATE_HASH_LABEL);
+    let labels = pod.metadata.labels.as_ref();
+    let hash = labels.and_then(|labels| labels.get(TEMPLATE_HASH_LABEL));
     let deployment = hash.and_then(|hash| owner.name.strip_suffix(hash)?.strip_suffix('-'));
     Some(match (owner.kind.as_str(), deployment) {
         ("ReplicaSet", Some(deployment)) => format!("deployment/{deployment}"),
@@ -108,7 +114,8 @@ mod tests {
         assert_eq!(state.pod.owner.as_deref(), Some("deployment/api"));
         assert_eq!(state.pod.addresses.len(), 2);
         assert_eq!(state.pod.containers, [Container { name: "main".into(), id }]);
-        assert_eq!((state.ready, state.restarts), (true, 3));
+        assert_eq!((state.ready, state.restarts, state.terminating), (true, 3, false));
+        assert_eq!(state.conditions, BTreeMap::from([("Ready".into(), "True".into())]));
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub struct Assertion {
     pub bound: Limit,
     /// Of this probe; `None`: of the one where it is worst.
     pub probe: Option<Spanned<String>>,
+    /// Of the pods of this target alone.
+    pub target: Option<Spanned<String>>,
     /// Of the attempts of this window, where something else is meant than what is usual.
     pub when: Option<Window>,
     /// Where it is written.
@@ -58,6 +60,14 @@ pub enum Measure {
     TimeToRevert,
     /// Between the first and the last commit of a step.
     CommitSkew,
+    /// From the loss of a pod until another one is there in its place; of the slowest.
+    TimeToRecreated,
+    /// From the loss of a pod until the one in its place has a node; of the slowest.
+    TimeToScheduled,
+    /// From the loss of a pod until it, or the one in its place, is ready; of the slowest.
+    TimeToReady,
+    /// How often containers of a pod were started again since the first injection; of the pod with most.
+    Restarts,
 }
 
 /// A bound, in the unit of its measure.
@@ -71,7 +81,7 @@ pub enum Limit {
     Share(Bound<u32>),
 }
 
-const NAMED: [(&str, Measure); 11] = [
+const NAMED: [(&str, Measure); 15] = [
     ("downtime", Measure::Downtime),
     ("longestOutage", Measure::LongestOutage),
     ("outages", Measure::Outages),
@@ -83,6 +93,10 @@ const NAMED: [(&str, Measure); 11] = [
     ("timeToEffect", Measure::TimeToEffect),
     ("timeToRevert", Measure::TimeToRevert),
     ("commitSkew", Measure::CommitSkew),
+    ("timeToRecreated", Measure::TimeToRecreated),
+    ("timeToScheduled", Measure::TimeToScheduled),
+    ("timeToReady", Measure::TimeToReady),
+    ("restarts", Measure::Restarts),
 ];
 
 const WINDOWS: &[(&str, Window)] =
@@ -94,6 +108,8 @@ enum Of {
     /// The attempts of a probe, in one window or another.
     Attempts,
     Probe,
+    /// The pods of targets.
+    Pods,
     Run,
 }
 
@@ -115,8 +131,21 @@ impl Measure {
         match self {
             Self::Availability | Self::Errors | Self::Latency(_) => Of::Attempts,
             Self::TimeToEffect | Self::TimeToRevert | Self::CommitSkew => Of::Run,
+            Self::TimeToRecreated | Self::TimeToScheduled | Self::TimeToReady | Self::Restarts => {
+                Of::Pods
+            }
             _ => Of::Probe,
         }
+    }
+
+    /// Whether it is of pods that are lost and come back.
+    pub fn of_pods(self) -> bool {
+        self.of() == Of::Pods
+    }
+
+    /// Whether somebody has to come back for it.
+    pub fn needs_pods(self) -> bool {
+        self.of_pods() && self != Self::Restarts
     }
 
     fn needs_recovery(self) -> bool {
@@ -126,9 +155,18 @@ impl Measure {
     fn decode(self, node: &Node, problems: &mut Problems) -> Option<Limit> {
         match self {
             Self::Availability => decode_share(node, problems).map(Limit::Share),
-            Self::Outages | Self::Errors => decode_count(node, problems).map(Limit::Count),
+            Self::Outages | Self::Errors | Self::Restarts => {
+                decode_count(node, problems).map(Limit::Count)
+            }
             _ => decode_time(node, problems).map(Limit::Time),
         }
+    }
+}
+
+impl Assertion {
+    /// Whether it is about pods of these targets.
+    pub fn is_about(&self, targets: &[String]) -> bool {
+        self.target.as_ref().is_none_or(|target| targets.contains(&target.value))
     }
 }
 
@@ -137,6 +175,9 @@ impl fmt::Display for Assertion {
         write!(f, "{}", self.measure.name())?;
         if let Some(probe) = &self.probe {
             write!(f, " of {}", probe.value)?;
+        }
+        if let Some(target) = &self.target {
+            write!(f, " of {}", target.value)?;
         }
         if let Some((name, _)) = WINDOWS.iter().find(|(_, window)| Some(*window) == self.when) {
             write!(f, " {name}")?;
@@ -166,9 +207,11 @@ fn decode_one(node: &Node, problems: &mut Problems) -> Option<Assertion> {
         }
     }
     let probe = fields.optional("probe", problems, yaml::name);
+    let target = fields.optional("target", problems, yaml::name);
     let when = fields.optional("when", problems, yaml::one_of(WINDOWS));
-    let (probe_at, when_at) = (fields.key_span("probe"), fields.key_span("when"));
-    let keys = fields.keys().filter(|(key, _)| !["probe", "when"].contains(key)).count();
+    let [probe_at, target_at, when_at] =
+        ["probe", "target", "when"].map(|key| fields.key_span(key));
+    let keys = fields.keys().filter(|(key, _)| !["probe", "target", "when"].contains(key)).count();
     fields.finish_with(problems, |key| match key {
         "success" => Some("what succeeds from the first injection on is `availability`".into()),
         "latency" => Some("write `p99: \"< 50ms\"`".into()),
@@ -190,13 +233,15 @@ fn decode_one(node: &Node, problems: &mut Problems) -> Option<Assertion> {
     let (measure, _, bound) = found.into_iter().next()?;
     let wrong = [
         probe_at.filter(|_| measure.of() == Of::Run).map(|at| (at, "is a measure of the run")),
+        probe_at.filter(|_| measure.of_pods()).map(|at| (at, "is a measure of pods")),
+        target_at.filter(|_| !measure.of_pods()).map(|at| (at, "is no measure of a target's pods")),
         when_at.filter(|_| measure.of() != Of::Attempts).map(|at| (at, "is of the whole run")),
     ];
     for (at, why) in wrong.into_iter().flatten() {
         problems.add(at, format!("`{}` {why}", measure.name())).help("take this out");
     }
     let bound = bound.filter(|_| problems.len() == before)?;
-    Some(Assertion { measure, bound, probe, when, span })
+    Some(Assertion { measure, bound, probe, target, when, span })
 }
 
 const SIGNS: [Comparison; 5] = [
@@ -231,7 +276,8 @@ fn possible(node: &Node, never: bool, problems: &mut Problems) -> Option<()> {
 /// asked where all probes could be read.
 pub(super) fn check_probes(assertions: &[Assertion], probes: &[Probe], problems: &mut Problems) {
     let names: Vec<&str> = probes.iter().map(|probe| probe.name.as_str()).collect();
-    for assertion in assertions.iter().filter(|assertion| assertion.measure.of() != Of::Run) {
+    let of_probes = |measure: Measure| !matches!(measure.of(), Of::Run | Of::Pods);
+    for assertion in assertions.iter().filter(|assertion| of_probes(assertion.measure)) {
         let measure = assertion.measure.name();
         if probes.is_empty() {
             problems

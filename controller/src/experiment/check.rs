@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use faultline_proto::yaml::{Problems, Span, Spanned, nearest, quote};
 
 use super::{
-    Inject, Leaf, PodsProbe, Probe, ProbeKind, SandboxSpec, Selector, Step, Whose, targets::Target,
+    Assertion, Inject, Leaf, PodsProbe, Probe, ProbeKind, SandboxSpec, Selector, Step, Whose,
+    targets::Target,
 };
 
 /// The decoded parts of one experiment: what of them has no mistakes.
@@ -14,6 +15,7 @@ pub(super) struct Parts<'a> {
     pub(super) targets: Option<&'a [Target]>,
     pub(super) probes: Option<&'a [Probe]>,
     pub(super) method: Option<&'a [Step]>,
+    pub(super) assertions: Option<&'a [Assertion]>,
     pub(super) sandbox: Option<&'a SandboxSpec>,
 }
 
@@ -70,9 +72,12 @@ fn used<'a>(parts: &Parts<'a>) -> Vec<&'a Spanned<String>> {
     let by_probes = parts.probes.unwrap_or_default().iter().filter_map(|probe| match &probe.kind {
         ProbeKind::Exec(exec) => Some(&exec.target),
         ProbeKind::Network(_) => probe.from.as_ref(),
+        ProbeKind::Kubernetes(_) => None,
         ProbeKind::Pods(pods) => pods.target(),
     });
-    by_faults.chain(by_probes).collect()
+    let assertions = parts.assertions.unwrap_or_default().iter();
+    let by_assertions = assertions.filter_map(|assertion| assertion.target.as_ref());
+    by_faults.chain(by_probes).chain(by_assertions).collect()
 }
 
 /// Reports mentions of probes that there are not, where some of those that there are have mistakes.
@@ -122,8 +127,10 @@ fn in_sandbox(
 ) {
     let matches = sandbox.pods.iter().any(|pod| {
         let names = pod.names();
-        selector.namespace.as_ref().is_none_or(|namespace| *namespace == pod.namespace)
+        (selector.namespaces.is_empty() || selector.namespaces.contains(&pod.namespace))
             && selector.labels.iter().all(|(key, value)| pod.labels.get(key) == Some(value))
+            && selector.label_selector.iter().all(|one| one.matches(&pod.labels))
+            && selector.owner.as_ref().is_none_or(|owner| owner.made(&pod.name, &pod.labels))
             && (selector.names.is_empty() || names.iter().any(|n| selector.names.contains(n)))
             && pod.node.as_ref().is_none_or(|node| {
                 selector.nodes.is_empty() || selector.nodes.contains(&node.value)

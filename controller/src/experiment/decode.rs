@@ -170,6 +170,7 @@ fn decode_spec(node: &Node, problems: &mut Problems) -> Option<Experiment> {
         targets: targets.as_deref(),
         probes: probes.as_deref(),
         method: method.as_deref(),
+        assertions: assertions.as_deref(),
         sandbox: sandbox.as_ref(),
     };
     let right = problems.len() == before;

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use faultline_proto::{
-    fault::{self, Hold, KINDS},
+    fault::Hold,
     limits::{LIFETIME_MAX, LIFETIME_MIN},
     yaml::{self, Fields, Node, Problems, Span, Spanned, quote},
 };
 
-use super::{Inject, PARALLEL_MAX, QUIET_MAX, STEPS_MAX, Step, WAIT_MAX, repeat};
+use super::{FaultKind, FaultSpec, Inject, PARALLEL_MAX, QUIET_MAX, STEPS_MAX, Step, WAIT_MAX, repeat};
 
 /// Decodes the list of steps.
 pub(super) fn decode(node: &Node, problems: &mut Problems) -> Option<Vec<Step>> {
@@ -75,7 +75,7 @@ fn decode_inject(
 ) -> Option<Inject> {
     let before = problems.len();
     let written: Vec<(&'static str, Span)> =
-        KINDS.iter().filter_map(|kind| Some((kind.name, fields.key_span(kind.name)?))).collect();
+        FaultKind::all().filter_map(|kind| Some((kind.name, fields.key_span(kind.name)?))).collect();
     let (kind, span) = match written.as_slice() {
         [one] => *one,
         [] => {
@@ -91,7 +91,7 @@ fn decode_inject(
         }
     };
     let body = fields.node(kind)?;
-    let spec = fault::Spec::decode(kind, body, problems);
+    let spec = FaultSpec::decode(kind, body, problems);
     let misplaced = body.get("for").and_then(|duration| duration.key);
     if let Some(span) = misplaced {
         for problem in problems.at_mut(span) {
@@ -102,7 +102,7 @@ fn decode_inject(
     let duration = fields.optional("for", problems, yaml::duration(range));
     let duration_span = fields.key_span("for");
     fields.finish_with(problems, |name| {
-        let info = KINDS.iter().find(|info| info.name == kind)?;
+        let info = FaultKind::named(kind)?;
         let owned = info.fields.iter().any(|field| field.name == name);
         if owned {
             return Some(format!("`{name}` belongs to `{kind}`: indent it further than `{kind}`"));
@@ -110,7 +110,7 @@ fn decode_inject(
         let repeats = matches!(name, "every" | "jitter" | "times" | "repeat");
         repeats.then(|| "write `repeat: { times: 5, every: 10s, steps: [ … ] }`".into())
     });
-    match (spec.as_ref().map(fault::Spec::hold), duration_span) {
+    match (spec.as_ref().map(FaultSpec::hold), duration_span) {
         (Some(Hold::Lasts), None) if misplaced.is_none() => {
             problems
                 .add(span, format!("`{kind}` needs `for`"))
@@ -120,9 +120,8 @@ fn decode_inject(
         (Some(Hold::Instant), Some(at)) => {
             let problem = problems.add(at, format!("this `{kind}` is over at once"));
             problem.expected("expected no `for`");
-            let repeats = KINDS
-                .iter()
-                .any(|k| k.name == kind && k.fields.iter().any(|field| field.name == "every"));
+            let repeats = FaultKind::named(kind)
+                .is_some_and(|kind| kind.fields.iter().any(|field| field.name == "every"));
             if repeats {
                 problem.help(format!("to repeat it for so long, give `{kind}` an `every`"));
             }
@@ -134,7 +133,7 @@ fn decode_inject(
 }
 
 fn unknown_kind(fields: &Fields<'_>, others: &[&'static str], problems: &mut Problems) {
-    let mut names: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
+    let mut names: Vec<&str> = FaultKind::all().map(|kind| kind.name).collect();
     names.extend(others);
     let expected = format!("expected one of: {}", names.join(", "));
     let mut any = false;

@@ -7,15 +7,21 @@ mod assertion;
 mod background;
 mod bound;
 mod check;
+mod conditions;
 mod decode;
+mod fault;
+mod kubernetes;
 pub mod labels;
 mod load;
 mod method;
+mod mode;
 mod pods;
 mod probes;
 mod repeat;
+mod required_place;
 mod safety;
 mod sandbox;
+mod selector;
 mod stop;
 mod targets;
 #[cfg(test)]
@@ -25,9 +31,15 @@ pub mod verifies;
 mod window;
 
 pub use assertion::{Assertion, Limit, Measure};
+pub use conditions::{ConditionStatus, Conditions};
+pub use fault::{FaultKind, FaultSpec};
+pub use kubernetes::{Figure, KubernetesProbe, Object, ObjectKind};
 pub use load::{FileError, LoadErrors, Loaded, load, load_source};
+pub use mode::{Leader, Mode};
 pub use pods::{PodsProbe, Whose};
-pub use safety::{BlastRadius, RequiredPlace, Safety};
+pub use required_place::{PlaceFacts, RequiredPlace};
+pub use safety::{ALWAYS_PROTECTED, BlastRadius, Safety};
+pub use selector::{Field, FieldRequirement, LabelOperator, LabelRequirement, Owner, Selector};
 pub use stop::{StopCondition, StopRule};
 pub use tolerance::{Bound, Quantile, Recovery, Tolerance, ValueRule};
 pub use window::{TimeWindow, is_open};
@@ -35,7 +47,7 @@ pub use window::{TimeWindow, is_open};
 use std::{collections::BTreeMap, time::Duration};
 
 use faultline_proto::{
-    fault, probe,
+    probe,
     yaml::{Span, Spanned},
 };
 use serde::Serialize;
@@ -115,6 +127,12 @@ impl Experiment {
         self.targets.values().any(|selector| selector.follow != Follow::Keep)
     }
 
+    /// Whether somebody has to be asked who leads a target.
+    pub fn asks_who_leads(&self) -> bool {
+        let asks = |selector: &Selector| matches!(&selector.mode, Mode::Leader(l) if l.is_asked());
+        self.targets.values().any(asks)
+    }
+
     /// The steps that have none inside, in order; what is repeated is in it once.
     pub fn leaves(&self) -> impl Iterator<Item = Leaf<'_>> {
         self.method.iter().flat_map(Step::leaves)
@@ -124,50 +142,6 @@ impl Experiment {
     pub fn place_of(&self, span: Span) -> String {
         format!("{}:{}", self.file, span.line)
     }
-}
-
-/// Which pods are meant. Everything given must match.
-#[derive(Debug, Clone, Default)]
-pub struct Selector {
-    /// In this namespace; any if `None`.
-    pub namespace: Option<String>,
-    /// With these labels.
-    pub labels: BTreeMap<String, String>,
-    /// With one of these names; any if empty.
-    pub names: Vec<String>,
-    /// On one of these nodes; any if empty.
-    pub nodes: Vec<String>,
-    /// How many of those that match.
-    pub mode: Mode,
-    /// What becomes of a fault whose target goes, or comes back as another one.
-    pub follow: Follow,
-    /// Where the selector is written.
-    pub span: Span,
-}
-
-/// How many of the pods that match a selector.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Mode {
-    /// All of them.
-    #[default]
-    All,
-    /// One, chosen by the seed.
-    One,
-    /// So many, chosen by the seed.
-    Count(u32),
-    /// So many hundredths of a percent, at least one, rounded down; chosen by the seed.
-    Percent(u32),
-    /// More than half: `n / 2 + 1`.
-    Majority,
-    /// The largest number that is less than half.
-    Minority,
-    /// The one with this label.
-    Leader {
-        /// The label's name.
-        label: String,
-        /// Its value.
-        value: String,
-    },
 }
 
 /// What becomes of faults while they last, when their targets come and go.
@@ -294,7 +268,7 @@ impl Repeat {
 #[derive(Debug, Clone)]
 pub struct Inject {
     /// Which.
-    pub spec: fault::Spec,
+    pub spec: FaultSpec,
     /// For how long; zero for a kind that is over at once.
     pub duration: Duration,
     /// Where it is written.
@@ -335,6 +309,8 @@ pub enum ProbeKind {
     Exec(probe::Exec),
     /// A look at pods themselves.
     Pods(PodsProbe),
+    /// A look at an object of a cluster.
+    Kubernetes(KubernetesProbe),
 }
 
 /// A comparison of a measure with a bound.

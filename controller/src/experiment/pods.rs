@@ -6,10 +6,17 @@ use faultline_proto::{
     yaml::{self, Fields, Node, Problems, Span, Spanned},
 };
 
-use super::{Selector, targets::decode_labels};
+use super::{
+    Selector,
+    conditions::{self, Conditions},
+    selector::{decode_label_selector, decode_owner},
+    targets::decode_labels,
+};
 
 /// What is asked of pods. Every bound that is given must hold.
-const ASKED: [&str; 3] = ["ready", "restarts", "count"];
+const ASKED: [&str; 4] = ["ready", "restarts", "count", "conditions"];
+/// What pods are selected by here; a target can do more.
+const SELECTS_BY: [&str; 4] = ["namespace", "labels", "labelSelector", "owner"];
 /// The most pods, or restarts of one, that a bound makes sense for.
 const COUNT_MAX: u32 = 10_000;
 
@@ -24,6 +31,8 @@ pub struct PodsProbe {
     pub restarts: Option<Bound>,
     /// How many there must be.
     pub count: Option<Bound>,
+    /// What Kubernetes must say of each of them.
+    pub conditions: Conditions,
     /// Where it is written.
     pub span: Span,
 }
@@ -53,22 +62,26 @@ pub(super) fn decode(node: &Node, problems: &mut Problems) -> Option<PodsProbe> 
     let target = fields.optional("target", problems, yaml::name);
     let namespace = fields.optional("namespace", problems, yaml::name);
     let labels = fields.optional("labels", problems, decode_labels);
-    let [ready, restarts, count] = ASKED.map(|name| fields.optional(name, problems, decode_bound));
+    let bounds = ["ready", "restarts", "count"];
+    let [ready, restarts, count] = bounds.map(|name| fields.optional(name, problems, decode_bound));
+    let conditions = fields.optional("conditions", problems, conditions::decode);
+    let label_selector = fields.optional("labelSelector", problems, decode_label_selector);
+    let owner = fields.optional("owner", problems, decode_owner);
     let span = fields.span();
-    let selects = ["namespace", "labels"].map(|name| fields.key_span(name).map(|at| (name, at)));
+    let selects = SELECTS_BY.map(|name| fields.key_span(name).map(|at| (name, at)));
     let selects: Vec<_> = selects.into_iter().flatten().collect();
     match (fields.key_span("target"), selects.as_slice()) {
         (Some(_), [_, ..]) => {
             for (name, at) in &selects {
                 problems
                     .add(*at, format!("`{name}` beside `target`, which says whose pods these are"))
-                    .expected("expected either a `target`, or `namespace` and `labels`");
+                    .expected("expected either a `target`, or `namespace`, `labels`, `labelSelector`, `owner`");
             }
         }
         (None, []) => {
             problems
                 .add(span, "`pods` does not say whose")
-                .expected("expected a `target` of `spec.targets`, or `namespace` and `labels`");
+                .expected("expected a `target` of `spec.targets`, or `namespace`, `labels`, `labelSelector`, `owner`");
         }
         _ => {}
     }
@@ -90,16 +103,19 @@ pub(super) fn decode(node: &Node, problems: &mut Problems) -> Option<PodsProbe> 
     let whose = match target {
         Some(target) => Whose::Target(target),
         None => Whose::Matching(Box::new(Selector {
-            namespace: namespace.map(|name| name.value),
+            namespaces: namespace.map(|name| name.value).into_iter().collect(),
             labels: labels.unwrap_or_default(),
+            label_selector: label_selector.unwrap_or_default(),
+            owner,
             span,
             ..Selector::default()
         })),
     };
-    Some(PodsProbe { whose, ready, restarts, count, span })
+    let conditions = conditions.unwrap_or_default();
+    Some(PodsProbe { whose, ready, restarts, count, conditions, span })
 }
 
-fn decode_bound(node: &Node, problems: &mut Problems) -> Option<Bound> {
+pub(super) fn decode_bound(node: &Node, problems: &mut Problems) -> Option<Bound> {
     let bound = Bound::decode(node, problems)?;
     if (0..=COUNT_MAX).any(|count| bound.contains(f64::from(count))) {
         return Some(bound);

@@ -9,7 +9,7 @@ use faultline_proto::{
 use super::{
     PROBE_EVERY_DEFAULT, PROBE_TIMEOUT_DEFAULT, PROBES_MAX, Probe, ProbeKind,
     background::{self, Role},
-    pods,
+    kubernetes, pods,
     tolerance::{decode_recovery, decode_tolerance},
     verifies,
 };
@@ -17,6 +17,9 @@ use super::{
 /// The kinds that need a place to be run in, or to be told by.
 const EXEC: &str = "exec";
 const PODS: &str = "pods";
+const KUBERNETES: &str = "kubernetes";
+/// The same kinds: none of them is made from a pod's network, nor is a load.
+const OF_PLACE: [&str; 3] = [EXEC, PODS, KUBERNETES];
 
 /// Decodes a list of probes or loads. Those with mistakes are left out: the mistakes are told. `names` are
 /// those that are taken already.
@@ -61,6 +64,7 @@ fn decode_probe(
         .collect();
     let exec = fields.optional(EXEC, problems, Exec::decode);
     let pods = fields.optional(PODS, problems, pods::decode);
+    let kubernetes = fields.optional(KUBERNETES, problems, kubernetes::decode);
     one_kind(&fields, role, problems);
     let from = match role {
         Role::Probe => decode_from(&mut fields, problems),
@@ -96,12 +100,16 @@ fn decode_probe(
             "a load is written in `spec.background`; how often a probe tries is `every`".into(),
         ),
         "every" => Some("how often is said with `rate`".into()),
-        "kubernetes" | "k8s" => Some("how pods are is seen by a `pods` probe".into()),
+        "k8s" | "endpoints" | "replicas" | "hpa" => Some(
+            "an object of a cluster is looked at by a `kubernetes` probe, pods by a `pods` probe"
+                .into(),
+        ),
         "sql" | "redis" => Some("what a client prints is seen by an `exec` probe".into()),
         _ => belongs(key),
     });
     let network = networks.into_iter().next().map(ProbeKind::Network);
-    let kind = network.or(exec.map(ProbeKind::Exec)).or(pods.map(ProbeKind::Pods));
+    let of_place = exec.map(ProbeKind::Exec).or(pods.map(ProbeKind::Pods));
+    let kind = network.or(of_place).or(kubernetes.map(ProbeKind::Kubernetes));
     let probe = match (&name, kind) {
         (Some(name), Some(kind)) if problems.len() == before => Some(Probe {
             name: name.value.clone(),
@@ -126,6 +134,7 @@ fn decode_from(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Spann
     for (kind, why) in [
         (EXEC, "where a command runs is said by its `target`"),
         (PODS, "who looks at pods is not one of them"),
+        (KUBERNETES, "the API server is asked by the controller"),
     ] {
         if let (Some(span), Some(_)) = (fields.key_span("from"), fields.key_span(kind)) {
             let expected = "expected `from` beside a kind that needs a network only";
@@ -147,10 +156,10 @@ fn belongs(key: &str) -> Option<String> {
 
 /// Reports a probe that is none of the kinds, or several.
 fn one_kind(fields: &Fields<'_>, role: Role, problems: &mut Problems) {
-    let is_kind = |name: &str| [EXEC, PODS].contains(&name) || probe::KINDS.contains(&name);
+    let is_kind = |name: &str| OF_PLACE.contains(&name) || probe::KINDS.contains(&name);
     let written: Vec<(&str, Span)> = fields.keys().filter(|(name, _)| is_kind(name)).collect();
     let mut kinds = match role {
-        Role::Probe => [&probe::KINDS[..], &[EXEC, PODS]].concat(),
+        Role::Probe => [&probe::KINDS[..], &OF_PLACE].concat(),
         Role::Load => background::LOAD_KINDS.to_vec(),
     };
     kinds.sort_unstable();

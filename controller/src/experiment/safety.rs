@@ -1,15 +1,18 @@
 //! `safety:` and `blastRadius:` — what an experiment may never do, whoever starts it, where and when.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
-use faultline_proto::yaml::{self, Fields, Node, Problems, Spanned};
+use faultline_proto::yaml::{self, Fields, Node, Problems, Span, Spanned};
 
-use super::{Selector, TimeWindow, WAIT_MAX, targets, window};
+use super::{
+    Selector, TimeWindow, WAIT_MAX, required_place, required_place::RequiredPlace, selector, window,
+};
 
+/// The namespaces of a cluster whose pods are protected, whatever an experiment's selectors say. Faultline's own is
+/// besides, and that cannot be allowed.
+pub const ALWAYS_PROTECTED: [&str; 2] = ["kube-system", "kube-public"];
 /// Entries of one protected list.
 const PROTECTED_MAX: usize = 1_000;
-/// Names in one of them.
-const NAMES_MAX: usize = 1_000;
 
 /// How much of the system may be hit. Refused if it would be more.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -20,6 +23,8 @@ pub struct BlastRadius {
     pub max_basis_points: Option<Spanned<u32>>,
     /// Pods of each owner that are up and not hit.
     pub min_healthy: Option<Spanned<u32>>,
+    /// No more may be hit than `PodDisruptionBudget`s allow to be away: where that is written.
+    pub honour_budgets: Option<Span>,
 }
 
 /// What an experiment may never do.
@@ -33,33 +38,10 @@ pub struct Safety {
     pub max_duration: Option<Spanned<Duration>>,
     /// Where it may run; `None`: anywhere.
     pub require_place: Option<Spanned<RequiredPlace>>,
-}
-
-/// A place that an experiment was written for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RequiredPlace {
-    /// A sandbox, also one that another process holds.
-    Sandbox,
-    /// The inventory in a file of this name.
-    Inventory(String),
-}
-
-impl RequiredPlace {
-    /// Whether a place is the one: whether that is a sandbox, and its inventory's file if it has one.
-    pub fn is(&self, is_sandbox: bool, file: Option<&Path>) -> bool {
-        match self {
-            Self::Sandbox => is_sandbox,
-            Self::Inventory(name) => file.is_some_and(|file| file.ends_with(name)),
-        }
-    }
-
-    /// For a person.
-    pub fn describe(&self) -> String {
-        match self {
-            Self::Sandbox => "a sandbox".into(),
-            Self::Inventory(name) => format!("the inventory {name}"),
-        }
-    }
+    /// Only who is enabled by `faultline.dev/enabled=true` may be hit: where that is written.
+    pub opt_in: Option<Span>,
+    /// Of the namespaces that are protected always, those whose pods may be hit all the same.
+    pub allowed_namespaces: BTreeSet<String>,
 }
 
 pub(super) fn decode_blast_radius(node: &Node, problems: &mut Problems) -> Option<BlastRadius> {
@@ -74,8 +56,18 @@ pub(super) fn decode_blast_radius(node: &Node, problems: &mut Problems) -> Optio
         Some(at(value?, node))
     });
     let min_healthy = fields.optional("minHealthy", problems, count(0));
-    fields.finish(problems);
-    Some(BlastRadius { max_targets, max_basis_points, min_healthy })
+    let honour = fields.optional("honourBudgets", problems, |node, problems| {
+        Some(at(yaml::one_of(&[("true", true), ("false", false)])(node, problems)?, node))
+    });
+    fields.finish_with(problems, |name| match name {
+        "honorBudgets" | "podDisruptionBudgets" | "budgets" | "pdb" => {
+            Some("PodDisruptionBudgets are kept with `honourBudgets: true`".into())
+        }
+        "protected" | "optIn" => Some(format!("`{name}` belongs in `spec.safety`")),
+        _ => None,
+    });
+    let honour_budgets = honour.filter(|honour| honour.value).map(|honour| honour.span);
+    Some(BlastRadius { max_targets, max_basis_points, min_healthy, honour_budgets })
 }
 
 fn count(least: u64) -> impl Fn(&Node, &mut Problems) -> Option<Spanned<u32>> {
@@ -103,11 +95,28 @@ pub(super) fn decode(node: &Node, problems: &mut Problems) -> Option<Safety> {
         let range = Duration::from_secs(1)..=WAIT_MAX;
         Some(at(yaml::duration(range)(node, problems)?, node))
     });
-    let require_place = fields.optional("requirePlace", problems, decode_place);
+    let require_place = fields.optional("requirePlace", problems, required_place::decode);
+    let opt_in = fields.optional("optIn", problems, |node, problems| {
+        Some(at(yaml::one_of(&[("true", true), ("false", false)])(node, problems)?, node))
+    });
+    let allowed = fields.optional("allowProtectedNamespaces", problems, decode_allowed);
+    let names_cluster = require_place
+        .as_ref()
+        .is_some_and(|place| matches!(place.value, RequiredPlace::Cluster { .. }));
+    if let (Some(span), false) = (fields.key_span("allowProtectedNamespaces"), names_cluster) {
+        problems
+            .add(span, "`allowProtectedNamespaces` without the cluster that it is said of")
+            .expected(
+                "expected `requirePlace: { context: NAME }` or `{ clusterUid: UID }` beside it",
+            );
+    }
     fields.finish_with(problems, |name| match name {
         "maxTargets" | "maxPercent" | "minHealthy" => {
             Some(format!("`{name}` belongs in `spec.blastRadius`"))
         }
+        "requireContext" | "context" => Some("write `requirePlace: { context: NAME }`".into()),
+        "requireCluster" | "clusterUid" => Some("write `requirePlace: { clusterUid: UID }`".into()),
+        "honourBudgets" => Some("`honourBudgets` belongs in `spec.blastRadius`".into()),
         "windows" => Some("several windows are a list under `window`".into()),
         _ => None,
     });
@@ -116,59 +125,36 @@ pub(super) fn decode(node: &Node, problems: &mut Problems) -> Option<Safety> {
         windows: windows.unwrap_or_default(),
         max_duration,
         require_place,
+        opt_in: opt_in.filter(|opt_in| opt_in.value).map(|opt_in| opt_in.span),
+        allowed_namespaces: allowed.unwrap_or_default(),
     })
 }
 
 fn decode_protected(node: &Node, problems: &mut Problems) -> Option<Selector> {
     let before = problems.len();
-    let mut fields = Fields::open(node, "a protected selector", problems)?;
-    let span = fields.span();
-    let names = || yaml::list(1..=NAMES_MAX, "names", yaml::name);
-    let namespace = fields.optional("namespace", problems, yaml::name);
-    let labels = fields.optional("labels", problems, targets::decode_labels);
-    let pods = fields.optional("names", problems, names());
-    let nodes = fields.optional("nodes", problems, names());
-    if fields.keys().next().is_none() {
-        problems
-            .add(span, "everything would be protected")
-            .expected("expected at least one of: namespace, labels, names, nodes");
-    }
+    let what = "a protected selector";
+    let mut fields = Fields::open(node, what, problems)?;
+    let selector = selector::decode(&mut fields, what, None, problems);
     fields.finish_with(problems, |name| match name {
-        "app" | "name" => Some(format!("write `labels: {{ {name}: … }}`")),
         "mode" | "follow" => Some("all that match are protected, whenever they come".into()),
-        _ => None,
+        _ => selector::hint(name),
     });
-    let values = |names: Option<Vec<Spanned<String>>>| -> Vec<String> {
-        names.unwrap_or_default().into_iter().map(|name| name.value).collect()
-    };
-    let labels: BTreeMap<_, _> = labels.unwrap_or_default();
-    (problems.len() == before).then(|| Selector {
-        namespace: namespace.map(|name| name.value),
-        labels,
-        names: values(pods),
-        nodes: values(nodes),
-        span,
-        ..Selector::default()
-    })
+    (problems.len() == before).then_some(selector)
 }
 
-fn decode_place(node: &Node, problems: &mut Problems) -> Option<Spanned<RequiredPlace>> {
-    if let Some(text) = node.as_text() {
-        if text == "sandbox" {
-            return Some(at(RequiredPlace::Sandbox, node));
+/// That pods of these namespaces may be hit, which are protected otherwise. Only together with the cluster that is meant.
+fn decode_allowed(node: &Node, problems: &mut Problems) -> Option<BTreeSet<String>> {
+    let allowed = |node: &Node, problems: &mut Problems| {
+        let name = yaml::name(node, problems)?;
+        if ALWAYS_PROTECTED.contains(&name.value.as_str()) {
+            return Some(name.value);
         }
-        let problem = problems.add(node.span, format!("{} is not a place", node.describe()));
-        problem.expected("expected sandbox, or `{ inventory: FILE }`");
-        let is_file = text.contains('.') || text.contains('/');
-        if is_file {
-            problem.help(format!("write `requirePlace: {{ inventory: {text} }}`"));
-        } else {
-            problem.suggest(text, ["sandbox"]);
-        }
-        return None;
-    }
-    let mut fields = Fields::open(node, "requirePlace", problems)?;
-    let inventory = fields.required("inventory", problems, yaml::text);
-    fields.finish(problems);
-    Some(at(RequiredPlace::Inventory(inventory?.value), node))
+        problems
+            .add(node.span, format!("{} is not protected always", node.describe()))
+            .expected(format!("expected one of: {}", ALWAYS_PROTECTED.join(", ")))
+            .suggest(&name.value, ALWAYS_PROTECTED);
+        None
+    };
+    let list = yaml::list(1..=ALWAYS_PROTECTED.len(), "namespaces", allowed)(node, problems)?;
+    Some(list.into_iter().collect())
 }

@@ -329,7 +329,10 @@ fn check_over(condition: &StopCondition, probe: &Probe, problems: &mut Problems)
 /// Whether a probe observes more than that it worked.
 fn gives_value(kind: &ProbeKind) -> bool {
     match kind {
-        ProbeKind::Exec(_) | ProbeKind::Pods(_) | ProbeKind::Network(Spec::Prometheus(_)) => true,
+        ProbeKind::Exec(_)
+        | ProbeKind::Pods(_)
+        | ProbeKind::Kubernetes(_)
+        | ProbeKind::Network(Spec::Prometheus(_)) => true,
         ProbeKind::Network(Spec::Http(http)) => http.json.is_some() || http.matches.is_some(),
         ProbeKind::Network(Spec::Tcp(tcp)) => tcp.expect.is_some(),
         ProbeKind::Network(Spec::Udp(udp)) => udp.expect.is_some(),

@@ -4,24 +4,13 @@ use std::collections::BTreeMap;
 
 use faultline_proto::yaml::{self, Fields, Node, Problems, Spanned, Value, quote};
 
-use super::{Follow, Mode, Selector, TARGETS_MAX, sandbox};
+use super::{Follow, Mode, Selector, TARGETS_MAX, mode, selector};
 
 /// A target as decoded, with where its name stands.
 pub(super) struct Target {
     pub(super) name: Spanned<String>,
     /// `None` when it has mistakes.
     pub(super) selector: Option<Selector>,
-}
-
-/// What a target selects by.
-const SELECTS_BY: [&str; 4] = ["labels", "names", "namespace", "nodes"];
-/// Names in one selector, and the most pods that `mode: { count: … }` may ask for.
-const COUNT_MAX: usize = 10_000;
-
-/// A mode as written: who the leader is, is written beside it.
-enum Written {
-    Leader,
-    Other(Mode),
 }
 
 /// Decodes the mapping of names to selectors. `nodes` are those of the experiment's sandbox.
@@ -60,44 +49,16 @@ fn decode_selector(
     problems: &mut Problems,
 ) -> Option<Selector> {
     let before = problems.len();
-    let mut fields = Fields::open(node, format!("target `{name}`"), problems)?;
-    let namespace = fields.optional("namespace", problems, yaml::name);
-    let labels = fields.optional("labels", problems, decode_labels);
-    let names =
-        fields.optional("names", problems, yaml::list(1..=COUNT_MAX, "pod names", yaml::name));
-    let node_name = |node: &Node, problems: &mut Problems| {
-        let name = yaml::name(node, problems)?;
-        sandbox::check_node(&name, nodes, problems);
-        Some(name)
-    };
-    let on_nodes =
-        fields.optional("nodes", problems, yaml::list(1..=COUNT_MAX, "node names", node_name));
-    let mode = decode_mode_and_leader(&mut fields, problems);
+    let what = format!("target `{name}`");
+    let mut fields = Fields::open(node, &what, problems)?;
+    let pods = selector::decode(&mut fields, &what, nodes, problems);
+    let mode = mode::decode(&mut fields, problems);
     let follow = decode_follow(&mut fields, &mode, problems);
-    let span = fields.span();
-    if SELECTS_BY.iter().all(|key| fields.key_span(key).is_none()) {
-        problems
-            .add(span, format!("target `{name}` selects by nothing"))
-            .expected(format!("expected at least one of: {}", SELECTS_BY.join(", ")));
-    }
     fields.finish_with(problems, |key| match key {
         "count" | "percent" => Some(format!("write `mode: {{ {key}: … }}`")),
-        "app" | "name" => Some(format!("write `labels: {{ {key}: … }}`")),
-        _ => None,
+        _ => selector::hint(key),
     });
-    (problems.len() == before).then(|| Selector {
-        namespace: namespace.map(|name| name.value),
-        labels: labels.unwrap_or_default(),
-        names: values(names),
-        nodes: values(on_nodes),
-        mode,
-        follow,
-        span,
-    })
-}
-
-fn values(names: Option<Vec<Spanned<String>>>) -> Vec<String> {
-    names.unwrap_or_default().into_iter().map(|name| name.value).collect()
+    (problems.len() == before).then_some(Selector { mode, follow, ..pods })
 }
 
 /// Decodes labels: at least one, as Kubernetes has them.
@@ -154,33 +115,6 @@ pub(crate) fn is_label_value(text: &str) -> bool {
         && edge(bytes.last())
 }
 
-/// `mode:` and the `leader:` that belongs to one of them. What has a mistake becomes the default.
-fn decode_mode_and_leader(fields: &mut Fields<'_>, problems: &mut Problems) -> Mode {
-    let mode_span = fields.key_span("mode");
-    let mode = fields.optional("mode", problems, decode_mode);
-    let leader_span = fields.key_span("leader");
-    let leader = fields.optional("leader", problems, decode_leader);
-    match (&mode, leader_span) {
-        (Some(Written::Leader), None) => {
-            problems
-                .add(mode_span.unwrap_or(fields.span()), "`mode: leader` needs `leader`")
-                .help("add `leader: { label: role=primary }`, with the label that the leader has");
-        }
-        (Some(Written::Other(_)), Some(span)) => {
-            problems.add(span, "`leader` belongs to `mode: leader`, and the mode is another one");
-        }
-        (None, Some(span)) if mode_span.is_none() => {
-            problems.add(span, "`leader` belongs to `mode: leader`").help("add `mode: leader`");
-        }
-        _ => {}
-    }
-    match (mode, leader) {
-        (Some(Written::Leader), Some((label, value))) => Mode::Leader { label, value },
-        (Some(Written::Other(mode)), _) => mode,
-        _ => Mode::default(),
-    }
-}
-
 /// `follow:`; everybody who matches can be followed only where everybody is meant.
 fn decode_follow(fields: &mut Fields<'_>, mode: &Mode, problems: &mut Problems) -> Follow {
     let choices = yaml::one_of(&[
@@ -199,64 +133,4 @@ fn decode_follow(fields: &mut Fields<'_>, mode: &Mode, problems: &mut Problems) 
             .help("`follow: recreated` has a new pod take the place of each one that goes");
     }
     follow
-}
-
-fn decode_mode(node: &Node, problems: &mut Problems) -> Option<Written> {
-    if let Value::Mapping(_) = &node.value {
-        let before = problems.len();
-        let mut fields = Fields::open(node, "mode", problems)?;
-        let count = fields.optional("count", problems, yaml::count(1..=COUNT_MAX as u64));
-        let percent = fields.optional("percent", problems, yaml::percent(1..=10_000));
-        let written = fields.keys().count();
-        if written != 1 {
-            problems
-                .add(fields.span(), format!("found {written} ways to say how many"))
-                .expected("expected one: `{ count: 2 }` or `{ percent: 50% }`");
-        }
-        fields.finish(problems);
-        let mode = match (count, percent) {
-            (Some(count), None) => Mode::Count(u32::try_from(count).ok()?),
-            (None, Some(percent)) => Mode::Percent(percent),
-            _ => return None,
-        };
-        return (problems.len() == before).then_some(Written::Other(mode));
-    }
-    let text = node.as_text().unwrap_or_default();
-    Some(match text {
-        "all" => Written::Other(Mode::All),
-        "one" => Written::Other(Mode::One),
-        "majority" => Written::Other(Mode::Majority),
-        "minority" => Written::Other(Mode::Minority),
-        "leader" => Written::Leader,
-        _ => {
-            let names = ["all", "one", "majority", "minority", "leader"];
-            let problem = problems.add(node.span, format!("{} is not a mode", node.describe()));
-            problem.expected(
-                "expected all, one, majority, minority, leader, { count: 2 } or { percent: 50% }",
-            );
-            problem.suggest(text, names);
-            if text.ends_with('%') {
-                problem.help(format!("write `mode: {{ percent: {text} }}`"));
-            } else if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-                problem.help(format!("write `mode: {{ count: {text} }}`"));
-            }
-            return None;
-        }
-    })
-}
-
-fn decode_leader(node: &Node, problems: &mut Problems) -> Option<(String, String)> {
-    let mut fields = Fields::open(node, "leader", problems)?;
-    let label = fields.required("label", problems, |node, problems| {
-        let pair = node.as_text().and_then(|text| text.split_once('='));
-        let pair = pair.filter(|(name, value)| is_label_name(name) && is_label_value(value));
-        if pair.is_none() {
-            problems
-                .add(node.span, format!("{} is not a label", node.describe()))
-                .expected("expected NAME=VALUE, such as role=primary");
-        }
-        pair.map(|(name, value)| (name.to_owned(), value.to_owned()))
-    });
-    fields.finish(problems);
-    label
 }

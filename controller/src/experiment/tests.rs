@@ -55,7 +55,8 @@ fn everything_that_is_written_is_kept() {
     assert_eq!(experiment.labels["faultline.dev/experiment-type"], "cut");
     assert_eq!((experiment.seed, experiment.lease), (u64::MAX, Duration::from_millis(500)));
     let modes: Vec<&Mode> = experiment.targets.values().map(|target| &target.mode).collect();
-    let leader = Mode::Leader { label: "role".into(), value: "primary".into() };
+    let leader =
+        Mode::Leader(super::Leader::Label { name: "role".into(), value: "primary".into() });
     assert_eq!(modes, [&Mode::One, &Mode::Percent(1250), &leader, &Mode::Count(2)]);
     assert_eq!(experiment.targets["a"].labels["example.com/tier"], "");
     assert_eq!(experiment.targets["a"].span.line, 10, "the target's name");

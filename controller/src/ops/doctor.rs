@@ -9,9 +9,8 @@ use super::{Refused, Stuck};
 use crate::{
     agents::{ANSWER_MAX, Agent, Fleet},
     cluster::{Checkup, Health},
-    place::Place,
+    place::{CredentialsError, Place},
     report::{counted, millis, time},
-    sandbox::StepError,
 };
 
 /// The version of this program, with which agents should agree.
@@ -81,8 +80,8 @@ pub struct MissingFeature {
 ///
 /// # Errors
 /// When the controller's credentials cannot be read.
-pub async fn doctor(place: &Place) -> Result<Diagnosis, StepError> {
-    let (fleet, errors) = Fleet::connect_some(&place.agents(), &place.credentials()?).await;
+pub async fn doctor(place: &Place) -> Result<Diagnosis, CredentialsError> {
+    let (fleet, errors) = Fleet::connect_some(&place.agents(), &place.credentials().await?).await;
     let mut lists = fleet.list(ANSWER_MAX).await;
     let mut without_agent: Vec<Refused> = errors.iter().map(Refused::new).collect();
     let mut nodes = Vec::new();

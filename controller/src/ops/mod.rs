@@ -4,6 +4,7 @@
 //! last: an operator in a hurry must not be held up by the node that is down.
 
 mod doctor;
+mod api;
 mod overview;
 mod unreachable;
 
@@ -19,18 +20,33 @@ pub use unreachable::{FaultsEnd, Unreachable};
 
 use crate::{
     agents::{ANSWER_MAX, Agent, AgentError, ByNode, Fleet},
-    place::Place,
+    place::{CredentialsError, Place},
     run::one_line,
-    sandbox::StepError,
 };
 use overview::overview;
 
-/// What is injected right now, on every node, and until when.
+/// The agents of a place, as far as they can be reached. Where there are none, nobody has to be able to.
+async fn agents(place: &Place) -> Result<(Fleet, Vec<AgentError>), CredentialsError> {
+    let endpoints = place.agents();
+    if endpoints.is_empty() {
+        return Ok((Fleet::default(), Vec::new()));
+    }
+    Ok(Fleet::connect_some(&endpoints, &place.credentials().await?).await)
+}
+
+/// What is injected right now, on every node and through the API server, and until when.
 ///
 /// # Errors
 /// When the controller's credentials cannot be read.
-pub async fn ps(place: &Place) -> Result<Overview, StepError> {
-    let (fleet, errors) = Fleet::connect_some(&place.agents(), &place.credentials()?).await;
+pub async fn ps(place: &Place) -> Result<Overview, CredentialsError> {
+    let (overview, api) = tokio::join!(ps_agents(place), api::ps(place));
+    let mut overview = overview?;
+    overview.extend(api);
+    Ok(overview)
+}
+
+async fn ps_agents(place: &Place) -> Result<Overview, CredentialsError> {
+    let (fleet, errors) = agents(place).await?;
     let answers = fleet.list(ANSWER_MAX).await;
     let wanted = |state| state != Some(State::Reverted);
     Ok(overview(&fleet, answers, &errors, &BTreeMap::new(), wanted))
@@ -40,8 +56,15 @@ pub async fn ps(place: &Place) -> Result<Overview, StepError> {
 ///
 /// # Errors
 /// When the controller's credentials cannot be read.
-pub async fn halt(place: &Place, reason: &str) -> Result<Overview, StepError> {
-    let (fleet, errors) = Fleet::connect_some(&place.agents(), &place.credentials()?).await;
+pub async fn halt(place: &Place, reason: &str) -> Result<Overview, CredentialsError> {
+    let (overview, api) = tokio::join!(halt_agents(place, reason), api::halt(place));
+    let mut overview = overview?;
+    overview.extend(api);
+    Ok(overview)
+}
+
+async fn halt_agents(place: &Place, reason: &str) -> Result<Overview, CredentialsError> {
+    let (fleet, errors) = agents(place).await?;
     // Asked in the same moment: an agent that falls silent over the halt may still say what it holds.
     let (held, answers) = tokio::join!(fleet.list(ANSWER_MAX), fleet.halt(reason));
     let mut overview = overview(&fleet, answers, &errors, &held, |_| true);
@@ -68,8 +91,8 @@ pub async fn halt(place: &Place, reason: &str) -> Result<Overview, StepError> {
 ///
 /// # Errors
 /// When the controller's credentials cannot be read.
-pub async fn halt_for_good(place: &Place, reason: &str) -> Result<Vec<Refused>, StepError> {
-    let (fleet, errors) = Fleet::connect_some(&place.agents(), &place.credentials()?).await;
+pub async fn halt_for_good(place: &Place, reason: &str) -> Result<Vec<Refused>, CredentialsError> {
+    let (fleet, errors) = Fleet::connect_some(&place.agents(), &place.credentials().await?).await;
     let answers = fleet.halt_for_good(reason).await;
     let failed = answers.values().filter_map(|answer| answer.as_ref().err());
     Ok(errors.iter().chain(failed).map(Refused::new).collect())
@@ -108,7 +131,7 @@ impl Resumed {
 pub enum ResumeError {
     /// The controller's credentials cannot be read.
     #[error(transparent)]
-    Credentials(#[from] StepError),
+    Credentials(#[from] CredentialsError),
     /// There is nothing stuck by an id that is to be acknowledged.
     #[error("fault {id} is not stuck on any node that was asked; {}", known(.stuck, .not_asked))]
     NotStuck {
@@ -136,7 +159,7 @@ fn known(stuck: &[String], not_asked: &[String]) -> String {
 /// When the controller's credentials cannot be read, or one of the ids is not stuck anywhere. Nothing
 /// was changed then.
 pub async fn resume(place: &Place, acknowledged: &[FaultId]) -> Result<Resumed, ResumeError> {
-    let (fleet, errors) = Fleet::connect_some(&place.agents(), &place.credentials()?).await;
+    let (fleet, errors) = agents(place).await?;
     let acknowledged = by_node(&fleet, &errors, acknowledged)?;
     let mut resumed = Resumed::default();
     for (node, answer) in fleet.resume_beside(&acknowledged).await {

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// What came of asking every agent.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Overview {
     /// Every injection on every node that answered.
@@ -30,6 +30,9 @@ pub struct Overview {
     pub unreachable: Vec<Unreachable>,
     /// Nodes that were asked and refused.
     pub refused: Vec<Refused>,
+    /// What else is of interest, each in a sentence.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// A node that refuses new injections.
@@ -127,6 +130,17 @@ impl Overview {
         left.chain(stuck).chain(silent).chain(refused).collect()
     }
 
+    /// Takes in what came of asking somebody else.
+    pub(super) fn extend(&mut self, other: Self) {
+        let Self { injections, halted, stuck, unreachable, refused, notes } = other;
+        self.injections.extend(injections);
+        self.halted.extend(halted);
+        self.stuck.extend(stuck);
+        self.unreachable.extend(unreachable);
+        self.refused.extend(refused);
+        self.notes.extend(notes);
+    }
+
     /// Whether every agent did what it was asked.
     pub fn is_complete(&self) -> bool {
         self.unreachable.is_empty() && self.refused.is_empty()
@@ -153,6 +167,7 @@ impl Overview {
         lines.extend(
             self.refused.iter().map(|Refused { reason, .. }| format!("not done: {reason}")),
         );
+        lines.extend(self.notes.iter().cloned());
         lines.into_iter().map(|line| line + "\n").collect()
     }
 }
@@ -208,7 +223,7 @@ pub(super) fn overview(
     });
     let stuck = fleet.agents().flat_map(Stuck::of);
     let (halted, stuck) = (halted.collect(), stuck.collect());
-    Overview { injections, halted, stuck, unreachable, refused }
+    Overview { injections, halted, stuck, unreachable, refused, notes: Vec::new() }
 }
 
 fn injected(node: &str, status: pb::InjectionStatus, clock: &AgentClock) -> Injected {

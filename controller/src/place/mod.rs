@@ -3,6 +3,7 @@
 //! A place is the sandbox, an inventory file or a Kubernetes cluster. Whoever runs an experiment does not know which.
 
 pub mod inventory;
+mod needs;
 mod state;
 
 use std::{collections::BTreeMap, net::IpAddr, path::Path, sync::Arc, time::Duration};
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use self::inventory::{Inventory, InventoryError};
+pub use self::needs::Needs;
 pub use self::state::{NotTold, PodState};
 use crate::{
     agents::Dial,
@@ -52,9 +54,12 @@ pub struct Pod {
     /// `Pending` or `Running`; only a cluster tells that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
-    /// Whether it is ready; only a cluster tells that.
+    /// Whether it is ready; a cluster and the sandbox tell that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<bool>,
+    /// It is being deleted, and still there; only a cluster tells that.
+    #[serde(skip)]
+    pub terminating: bool,
 }
 
 impl Pod {
@@ -225,6 +230,17 @@ pub enum ExecError {
     Cluster(Box<ClusterError>),
 }
 
+/// Why the controller cannot prove itself to agents.
+#[derive(Debug, Error)]
+pub enum CredentialsError {
+    /// A file of it cannot be read.
+    #[error(transparent)]
+    Step(#[from] StepError),
+    /// The cluster does not tell it.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+}
+
 /// How far somebody has looked at the pods of a place: at first, not at all.
 #[derive(Debug, Default)]
 pub struct Seen(Option<SeenVersion>);
@@ -241,9 +257,18 @@ pub enum LookError {
     /// The inventory cannot be read now.
     #[error(transparent)]
     Inventory(#[from] InventoryError),
+    /// It does not tell how pods are.
+    #[error(transparent)]
+    NotTold(#[from] NotTold),
     /// The cluster tells nothing now.
     #[error("the cluster does not tell how its pods are now: {0}")]
     Cluster(String),
+}
+
+/// Pods that know whether they are ready.
+fn with_readiness(states: Vec<PodState>) -> Vec<Pod> {
+    let pod = |state: PodState| Pod { ready: Some(state.ready), ..state.pod };
+    states.into_iter().map(pod).collect()
 }
 
 /// Where an experiment runs.
@@ -261,9 +286,20 @@ impl Place {
     /// The pods as they are now.
     pub fn pods(&self) -> Vec<Pod> {
         match self {
-            Self::Sandbox(sandbox) => sandbox.pods(),
+            Self::Sandbox(sandbox) => with_readiness(sandbox.pod_states()),
             Self::Inventory(inventory) => inventory.pods(),
             Self::Cluster(cluster) => cluster.pods(),
+        }
+    }
+
+    /// Begins to watch what only some experiments need of a place, once for all of them.
+    ///
+    /// # Errors
+    /// When the cluster does not tell it.
+    pub async fn provide(&self, needs: Needs) -> Result<(), ClusterError> {
+        match self {
+            Self::Sandbox(_) | Self::Inventory(_) => Ok(()),
+            Self::Cluster(cluster) => cluster.provide(needs).await,
         }
     }
 
@@ -273,7 +309,7 @@ impl Place {
     /// When nobody can tell now.
     pub fn look(&self, seen: &mut Seen) -> Result<Option<Vec<Pod>>, LookError> {
         match self {
-            Self::Sandbox(sandbox) => Ok(Some(sandbox.pods())),
+            Self::Sandbox(sandbox) => Ok(Some(with_readiness(sandbox.pod_states()))),
             Self::Cluster(cluster) => {
                 if let Some(trouble) = cluster.trouble() {
                     return Err(LookError::Cluster(trouble));
@@ -309,6 +345,24 @@ impl Place {
         }
     }
 
+    /// The same, if that may be something new since the last such look.
+    ///
+    /// # Errors
+    /// When nobody can tell, now or ever.
+    pub fn look_at_states(&self, seen: &mut Seen) -> Result<Option<Vec<PodState>>, LookError> {
+        if let Self::Cluster(cluster) = self {
+            if let Some(trouble) = cluster.trouble() {
+                return Err(LookError::Cluster(trouble));
+            }
+            let version = Some(SeenVersion::Cluster(cluster.version()));
+            if version == seen.0 {
+                return Ok(None);
+            }
+            seen.0 = version;
+        }
+        Ok(Some(self.pod_states()?))
+    }
+
     /// How the agents are reached, one of each node.
     pub fn agents(&self) -> Vec<AgentEndpoint> {
         match self {
@@ -321,12 +375,12 @@ impl Place {
     /// What the controller proves itself with, and what it believes.
     ///
     /// # Errors
-    /// When a file of it cannot be read.
-    pub fn credentials(&self) -> Result<Credentials, StepError> {
+    /// When it cannot be read.
+    pub async fn credentials(&self) -> Result<Credentials, CredentialsError> {
         match self {
             Self::Sandbox(sandbox) => Ok(sandbox.credentials().clone()),
-            Self::Inventory(inventory) => inventory.credentials(),
-            Self::Cluster(cluster) => Ok(cluster.credentials().clone()),
+            Self::Inventory(inventory) => Ok(inventory.credentials()?),
+            Self::Cluster(cluster) => Ok(cluster.credentials().await?),
         }
     }
 

@@ -13,8 +13,8 @@ use std::{
 use faultline_proto::fault::{Groups, Member};
 
 use super::{
-    Blast, Change, Plan, PlanError, PlannedFault, check_blast_radius, check_protected, expand,
-    fewest_healthy, injection_on, select,
+    Blast, Change, Guard, Plan, PlanError, PlannedFault, check_blast_radius, check_protected,
+    expand, fewest_healthy, select,
 };
 use crate::{
     experiment::{Experiment, Follow, Inject, Leaf, Selector},
@@ -36,6 +36,8 @@ pub struct Follower<'a> {
     predecessors: BTreeMap<String, String>,
     /// Pods that do not count as healthy, by uid.
     away: BTreeSet<String>,
+    /// Whom no fault may be on.
+    guard: Guard,
     /// Those whom a limit keeps out, by target and uid.
     kept_out: BTreeSet<(String, String)>,
 }
@@ -62,6 +64,7 @@ impl<'a> Follower<'a> {
             seats: seats.collect(),
             predecessors: BTreeMap::new(),
             away: BTreeSet::new(),
+            guard: plan.guard.clone(),
             kept_out: BTreeSet::new(),
         }
     }
@@ -241,12 +244,11 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// Who matches and can be reached, in the order of their names.
+    /// Who matches, can be reached and is there to stay, in the order of their names. One that is being deleted
+    /// keeps a seat that it has, until it has gone, but is given none.
     fn matching(&self, selector: &Selector) -> Vec<&Pod> {
-        let fits = |pod: &&Pod| select::matches(selector, pod) && !pod.addresses.is_empty();
-        let mut pods: Vec<&Pod> = self.pods.iter().filter(fits).collect();
-        pods.sort_by_key(|pod| (&pod.namespace, &pod.name, &pod.uid));
-        pods
+        let pods = select::candidates(selector, &self.pods).into_iter().map(|i| &self.pods[i]);
+        pods.filter(|pod| !pod.addresses.is_empty()).collect()
     }
 
     fn is_new(&self, pod: &Pod) -> bool {
@@ -260,10 +262,11 @@ impl<'a> Follower<'a> {
             .map(|step| self.step(step).into_iter().filter_map(Result::ok).collect())
             .collect();
         let injections = || steps.iter().flatten().flat_map(|fault| &fault.injections);
+        self.guard.check(injections(), &self.pods)?;
         check_protected(self.experiment, injections(), &self.pods)?;
         let hit = injections();
         let hit: BTreeSet<&str> =
-            hit.map(|i| i.target.uid.as_str()).filter(|uid| there.contains(uid)).collect();
+            hit.flat_map(|i| &i.hits).map(String::as_str).filter(|uid| there.contains(uid)).collect();
         let matched = self.pods.iter().filter(|pod| {
             self.experiment.targets.values().any(|selector| select::matches(selector, pod))
         });
@@ -294,22 +297,21 @@ impl<'a> Follower<'a> {
         pods: &[Pod],
         groups: &Groups,
     ) -> Result<PlannedFault, PlanError> {
-        let gone = |uid: &String| {
+        let gone = |uid: &str| {
             let mut seats = self.seats.values().flatten();
-            seats.any(|seat| seat.gone && seat.pod.uid == *uid)
+            seats.any(|seat| seat.gone && seat.pod.uid == uid)
         };
         let mut injections = Vec::new();
         let nobody =
             inject.spec.targets().iter().any(|name| groups.members(&name.value).is_empty());
-        if nobody {
+        if nobody && inject.spec.is_on_nodes() {
             return Ok(PlannedFault { inject: inject.clone(), injections });
         }
-        for expanded in expand(inject, groups)? {
-            let uid = pods[expanded.pod].uid.clone();
+        for (uid, planned) in expand(inject, groups, pods, &self.pods)? {
             if gone(&uid) {
                 continue;
             }
-            match injection_on(inject.spec.kind(), expanded, pods) {
+            match planned {
                 Ok(injection) => injections.push(injection),
                 // It has no container yet, and is looked at again.
                 Err(_) if self.is_followed(inject, &uid) => {}

@@ -22,10 +22,12 @@ fn owners(pods: &[Pod]) -> Owners<'_> {
     owners
 }
 
-/// Whether a pod is up: it has an address, and a container where others of its owner have one.
+/// Whether a pod is up and stays: it has an address, a container where others of its owner have one, and is not
+/// known to be unready or about to be deleted.
 fn is_up(pod: &Pod, of_owner: &[&Pod]) -> bool {
     let knows_containers = of_owner.iter().any(|pod| !pod.containers.is_empty());
-    !pod.addresses.is_empty() && (!knows_containers || !pod.containers.is_empty())
+    let stays = !pod.terminating && pod.ready != Some(false);
+    stays && !pod.addresses.is_empty() && (!knows_containers || !pod.containers.is_empty())
 }
 
 /// The owner with the fewest pods left by one of the steps, and how many that are; `None`: none is hit.
@@ -46,7 +48,8 @@ pub fn fewest_healthy<'f>(
     let mut fewest: Option<(String, usize)> = None;
     for faults in steps {
         let injections = || faults.iter().flat_map(|fault| &fault.injections);
-        let hit: BTreeSet<&str> = injections().map(|i| i.target.uid.as_str()).collect();
+        let hit: BTreeSet<&str> =
+            injections().flat_map(|i| &i.hits).map(String::as_str).collect();
         for (owner, all) in &owners {
             if !all.iter().any(|pod| hit.contains(pod.uid.as_str())) {
                 continue;
@@ -61,7 +64,7 @@ pub fn fewest_healthy<'f>(
             }
         }
         let instant = injections().filter(|i| i.fault.hold() == Hold::Instant);
-        down.extend(instant.map(|i| i.target.uid.as_str()));
+        down.extend(instant.flat_map(|i| &i.hits).map(String::as_str));
     }
     if let (Some(min), Some((owner, left))) = (&experiment.blast_radius.min_healthy, &fewest)
         && *left < usize::try_from(min.value).unwrap_or(usize::MAX)

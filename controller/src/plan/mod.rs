@@ -3,15 +3,18 @@
 
 mod change;
 mod follow;
+mod guard;
 mod healthy;
+mod leader;
+mod nobody;
 mod rounds;
 mod select;
+mod what;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use faultline_proto::{
-    fault::{Expanded, Fault, Groups, Member, Scope},
-    target::Target,
+    fault::{Expanded, Groups, Member, Scope},
     units,
     yaml::{Span, Spanned},
 };
@@ -20,12 +23,17 @@ use thiserror::Error;
 
 pub use change::Change;
 pub use follow::Follower;
+pub use guard::{ENABLED, Guard, OptIn};
 pub use healthy::fewest_healthy;
+pub use leader::{Leaders, holder_of};
+pub use nobody::not_told;
 pub use rounds::Rounds;
-pub use select::{Selection, matches, select};
+pub use select::{Selection, candidates, matches, select};
+pub use what::{On, What};
 
 use crate::{
-    experiment::{Experiment, Inject, Leaf},
+    cluster::fault::{API_SERVER, Expanded as OnObject},
+    experiment::{Experiment, FaultSpec, Inject, Leaf},
     place::Pod,
 };
 
@@ -72,6 +80,28 @@ pub enum PlanError {
         /// Where that is written.
         span: Span,
     },
+    /// Somebody would be hit who is guarded wherever an experiment runs.
+    #[error("`{rule}`: a {kind} would be on {pod}: {why}")]
+    Guarded {
+        /// The rule's name.
+        rule: &'static str,
+        /// The fault's kind.
+        kind: &'static str,
+        /// The pod.
+        pod: String,
+        /// Why it is guarded, and what to do.
+        why: String,
+        /// Where that is written, if in the experiment.
+        span: Option<Span>,
+    },
+    /// It cannot be known who is protected.
+    #[error("`protected`: {why}")]
+    Untold {
+        /// What this place does not tell.
+        why: String,
+        /// Where that is asked for.
+        span: Span,
+    },
 }
 
 impl PlanError {
@@ -80,7 +110,9 @@ impl PlanError {
         match self {
             Self::Empty { span, .. }
             | Self::BlastRadius { span, .. }
-            | Self::Protected { span, .. } => Some(*span),
+            | Self::Protected { span, .. }
+            | Self::Untold { span, .. } => Some(*span),
+            Self::Guarded { span, .. } => *span,
             Self::Fault { .. } => None,
         }
     }
@@ -103,6 +135,17 @@ pub struct Plan {
     pub steps: Vec<PlannedStep>,
     /// The pods that each target name was found to be.
     pub targets: BTreeMap<String, Selection>,
+    /// Whom no fault may be on, also of those who come later.
+    guard: Guard,
+}
+
+/// What was asked of a place before anything is planned in it.
+#[derive(Debug, Clone, Default)]
+pub struct Ground {
+    /// Who leads.
+    pub leaders: Leaders,
+    /// Whom no fault may be on.
+    pub guard: Guard,
 }
 
 /// A step of the plan.
@@ -124,14 +167,16 @@ pub struct PlannedFault {
 }
 
 /// A fault on one target.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PlannedInjection {
-    /// The node.
+    /// The node whose agent does it, or [`API_SERVER`].
     pub node: String,
     /// On what.
-    pub target: Target,
+    pub target: On,
     /// What.
-    pub fault: Fault,
+    pub fault: What,
+    /// The uids of the pods that it takes down, or may.
+    pub hits: Vec<String>,
 }
 
 /// How much would be hit.
@@ -150,9 +195,17 @@ impl Plan {
     /// # Errors
     /// When a target is nobody, a fault comes to nothing, or too much would be hit.
     pub fn new(experiment: &Experiment, pods: &[Pod]) -> Result<Self, PlanError> {
+        Self::on(experiment, pods, &Ground::default())
+    }
+
+    /// The same, with what was asked of the place.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn on(experiment: &Experiment, pods: &[Pod], ground: &Ground) -> Result<Self, PlanError> {
         let mut targets = BTreeMap::new();
         for (name, selector) in &experiment.targets {
-            let selection = select(name, selector, pods, experiment.seed)?;
+            let selection = select(name, selector, pods, experiment.seed, &ground.leaders)?;
             targets.insert(name.clone(), selection);
         }
         let groups = groups(&targets, pods);
@@ -161,12 +214,14 @@ impl Plan {
             steps.push(match leaf {
                 Leaf::Rest => PlannedStep::Rest,
                 Leaf::Inject(injects) => {
-                    let faults = injects.iter().map(|inject| plan_fault(inject, &groups, pods));
+                    let plan = |inject| plan_fault(inject, &groups, pods, pods);
+                    let faults = injects.iter().map(plan);
                     PlannedStep::Inject(faults.collect::<Result<_, _>>()?)
                 }
             });
         }
-        let plan = Self { steps, targets };
+        let plan = Self { steps, targets, guard: ground.guard.clone() };
+        plan.guard.check(plan.injections(), pods)?;
         check_protected(experiment, plan.injections(), pods)?;
         plan.check_blast_radius(experiment)?;
         Ok(plan)
@@ -191,14 +246,21 @@ impl Plan {
         })
     }
 
+    /// Whether anything is injected through the API server.
+    pub fn needs_cluster(&self) -> bool {
+        self.injections().any(|injection| injection.node == API_SERVER)
+    }
+
     /// The nodes that are touched.
     pub fn nodes(&self) -> BTreeSet<&str> {
-        self.injections().map(|injection| injection.node.as_str()).collect()
+        let nodes = self.injections().map(|injection| injection.node.as_str());
+        nodes.filter(|node| *node != API_SERVER).collect()
     }
 
     /// How much would be hit.
     pub fn blast(&self) -> Blast {
-        let hit: BTreeSet<&str> = self.injections().map(|i| i.target.uid.as_str()).collect();
+        let hit: BTreeSet<&str> =
+            self.injections().flat_map(|i| i.hits.iter().map(String::as_str)).collect();
         let matched: BTreeSet<usize> =
             self.targets.values().flat_map(|s| s.matched.iter().copied()).collect();
         Blast { pods_hit: hit.len(), pods_matched: matched.len() }
@@ -240,11 +302,18 @@ fn check_protected<'i>(
     if protected.is_empty() {
         return Ok(());
     }
+    // What this place does not tell would protect nobody, and nobody would know.
+    let untold = protected.iter().find_map(|rule| Some((rule.span, not_told(rule, pods)?)));
+    if let Some((span, why)) = untold {
+        return Err(PlanError::Untold { why, span });
+    }
     for injection in injections {
-        let Some(pod) = pods.iter().find(|pod| pod.uid == injection.target.uid) else { continue };
-        if let Some(rule) = protected.iter().find(|rule| select::matches(rule, pod)) {
-            let (kind, pod) = (injection.fault.kind(), pod.target().to_string());
-            return Err(PlanError::Protected { kind, pod, span: rule.span });
+        let hit = pods.iter().filter(|pod| injection.hits.contains(&pod.uid));
+        for pod in hit {
+            if let Some(rule) = protected.iter().find(|rule| select::matches(rule, pod)) {
+                let (kind, pod) = (injection.fault.kind(), pod.target().to_string());
+                return Err(PlanError::Protected { kind, pod, span: rule.span });
+            }
         }
     }
     Ok(())
@@ -258,15 +327,49 @@ fn groups(targets: &BTreeMap<String, Selection>, pods: &[Pod]) -> Groups {
     Groups(targets.iter().map(|(name, selection)| (name.clone(), members(selection))).collect())
 }
 
-fn plan_fault(inject: &Inject, groups: &Groups, pods: &[Pod]) -> Result<PlannedFault, PlanError> {
-    let expanded = expand(inject, groups)?.into_iter();
-    let injections = expanded.map(|expanded| injection_on(inject.spec.kind(), expanded, pods));
+/// Plans a fault on the pods that its targets are, of `all` that there are.
+fn plan_fault(
+    inject: &Inject,
+    groups: &Groups,
+    pods: &[Pod],
+    all: &[Pod],
+) -> Result<PlannedFault, PlanError> {
+    let injections = expand(inject, groups, pods, all)?.into_iter().map(|(_, planned)| planned);
     Ok(PlannedFault { inject: inject.clone(), injections: injections.collect::<Result<_, _>>()? })
 }
 
-fn expand(inject: &Inject, groups: &Groups) -> Result<Vec<Expanded>, PlanError> {
+/// What a fault comes to, target by target, with the uid of the pod that it is on. A pod that has no container is
+/// an error of its own: it may have one later.
+fn expand(
+    inject: &Inject,
+    groups: &Groups,
+    pods: &[Pod],
+    all: &[Pod],
+) -> Result<Vec<(String, Result<PlannedInjection, PlanError>)>, PlanError> {
     let kind = inject.spec.kind();
-    inject.spec.expand(groups).map_err(|why| PlanError::Fault { kind, why })
+    let cannot = |why| PlanError::Fault { kind, why };
+    match &inject.spec {
+        FaultSpec::Node(spec) => {
+            let expanded = spec.expand(groups).map_err(cannot)?.into_iter();
+            let injection = |expanded: Expanded| {
+                let uid = pods[expanded.pod].uid.clone();
+                (uid, injection_on(kind, expanded, pods))
+            };
+            Ok(expanded.map(injection).collect())
+        }
+        FaultSpec::Api(spec) => {
+            let named = spec.targets();
+            let members = named.iter().flat_map(|name| groups.members(&name.value));
+            let chosen: Vec<&Pod> = members.map(|member| &pods[member.pod]).collect();
+            let expanded = spec.expand(&chosen, all).map_err(cannot)?.into_iter();
+            let injection = |expanded: OnObject| {
+                let target = On::Object(expanded.object);
+                let (node, fault, hits) = (API_SERVER.into(), What::Api(spec.clone()), expanded.hits);
+                (target.uid().to_owned(), Ok(PlannedInjection { node, target, fault, hits }))
+            };
+            Ok(expanded.map(injection).collect())
+        }
+    }
 }
 
 fn injection_on(
@@ -284,8 +387,12 @@ fn injection_on(
         }
         Scope::Container => pod.container_target(),
     };
-    Ok(PlannedInjection { node: pod.node.clone(), target, fault })
+    let hits = vec![target.uid.clone()];
+    let (node, target, fault) = (pod.node.clone(), On::Pod(target), What::Node(fault));
+    Ok(PlannedInjection { node, target, fault, hits })
 }
 
+#[cfg(test)]
+mod select_tests;
 #[cfg(test)]
 mod tests;

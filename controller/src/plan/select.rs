@@ -1,11 +1,11 @@
 //! Which pods a selector means. Random choices are made by the experiment's seed and the target's
 //! name alone, over pods in the order of their names: the same again, whatever order they came in.
 
-use faultline_proto::yaml::nearest;
+use std::collections::BTreeMap;
 
-use super::PlanError;
+use super::{Leaders, PlanError, nobody::why_nobody};
 use crate::{
-    experiment::{Follow, Mode, Selector},
+    experiment::{Field, FieldRequirement, Follow, Mode, Selector},
     place::Pod,
 };
 
@@ -20,7 +20,7 @@ pub struct Selection {
     pub follow: Follow,
 }
 
-/// Finds the pods that `selector`, the target `name`, means.
+/// Finds the pods that `selector`, the target `name`, means. `leaders` knows who leads where that had to be asked.
 ///
 /// # Errors
 /// When it means nobody: a sentence that says what was looked for and what there is.
@@ -29,10 +29,9 @@ pub fn select(
     selector: &Selector,
     pods: &[Pod],
     seed: u64,
+    leaders: &Leaders,
 ) -> Result<Selection, PlanError> {
-    let mut matched: Vec<usize> =
-        (0..pods.len()).filter(|i| matches(selector, &pods[*i])).collect();
-    matched.sort_by_key(|i| (&pods[*i].namespace, &pods[*i].name, &pods[*i].uid));
+    let matched = candidates(selector, pods);
     let empty = |why: String| PlanError::Empty { target: name.into(), why, span: selector.span };
     if matched.is_empty() {
         return Err(empty(why_nobody(selector, pods)));
@@ -60,77 +59,57 @@ pub fn select(
             }
             draw(&matched, minority, name, seed)
         }
-        Mode::Leader { label, value } => {
-            let leads = |i: &usize| pods[*i].labels.get(label) == Some(value);
-            let leaders: Vec<usize> = matched.iter().copied().filter(leads).collect();
-            if leaders.len() != 1 {
-                return Err(empty(format!(
-                    "{} of the {count} pods that match have the leader's label {label}={value}, not one",
-                    leaders.len()
-                )));
-            }
-            leaders
+        Mode::Leader(leader) => {
+            vec![leaders.find(name, leader, &matched, pods).map_err(empty)?]
         }
     };
     Ok(Selection { matched, chosen, follow: selector.follow })
 }
 
+/// Everybody who matches and is there to stay, in the order of their names.
+pub fn candidates(selector: &Selector, pods: &[Pod]) -> Vec<usize> {
+    let fits = |i: &usize| matches(selector, &pods[*i]) && !pods[*i].terminating;
+    let mut matched: Vec<usize> = (0..pods.len()).filter(fits).collect();
+    matched.sort_by_key(|i| (&pods[*i].namespace, &pods[*i].name, &pods[*i].uid));
+    matched
+}
+
 /// Whether a pod is one of those that a selector means, before its mode.
 pub fn matches(selector: &Selector, pod: &Pod) -> bool {
     let any_of = |list: &[String], text: &String| list.is_empty() || list.contains(text);
-    selector.namespace.as_ref().is_none_or(|namespace| *namespace == pod.namespace)
-        && selector.labels.iter().all(|(name, value)| pod.labels.get(name) == Some(value))
+    let has = |wanted: &BTreeMap<String, String>, labels: &BTreeMap<String, String>| {
+        wanted.iter().all(|(name, value)| labels.get(name) == Some(value))
+    };
+    any_of(&selector.namespaces, &pod.namespace)
+        && has(&selector.labels, &pod.labels)
+        && selector.label_selector.iter().all(|one| one.matches(&pod.labels))
+        && selector.field_selector.iter().all(|one| has_field(one, pod))
         && any_of(&selector.names, &pod.name)
         && any_of(&selector.nodes, &pod.node)
+        && has(&selector.node_labels, &pod.node_labels)
+        && selector.owner.as_ref().is_none_or(|owner| {
+            pod.owner.as_ref().is_some_and(|made_by| owner.made(made_by, &pod.labels))
+        })
+        && selector.service.as_ref().is_none_or(|service| pod.services.contains(service))
+        && selector.phase.is_none_or(|phase| pod.phase.as_deref() == Some(phase))
+        && selector.ready.is_none_or(|ready| pod.ready == Some(ready))
 }
 
-/// Drops one condition after the other until somebody matches: what is dropped is what was wrong.
-fn why_nobody(selector: &Selector, pods: &[Pod]) -> String {
-    if pods.is_empty() {
-        return "there are no pods here at all".into();
-    }
-    if let Some(namespace) = &selector.namespace {
-        let mut namespaces: Vec<&str> = pods.iter().map(|p| p.namespace.as_str()).collect();
-        namespaces.sort_unstable();
-        namespaces.dedup();
-        if !namespaces.contains(&namespace.as_str()) {
-            let list = namespaces.join(", ");
-            return match nearest(namespace, namespaces.iter().copied()) {
-                Some(near) => {
-                    format!("no pod is in namespace `{namespace}`; did you mean `{near}`?")
-                }
-                None => format!("no pod is in namespace `{namespace}`; there are: {list}"),
-            };
-        }
-    }
-    for (label, value) in &selector.labels {
-        let mut values: Vec<&str> =
-            pods.iter().filter_map(|p| p.labels.get(label)).map(String::as_str).collect();
-        values.sort_unstable();
-        values.dedup();
-        if !values.contains(&value.as_str()) {
-            return match values.as_slice() {
-                [] => format!("no pod has a label `{label}`"),
-                _ => format!(
-                    "no pod has the label {label}={value}; its values here: {}",
-                    values.join(", ")
-                ),
-            };
-        }
-    }
-    for (what, wanted, of) in [
-        ("name", &selector.names, pods.iter().map(|p| p.name.as_str()).collect::<Vec<_>>()),
-        ("node", &selector.nodes, pods.iter().map(|p| p.node.as_str()).collect()),
-    ] {
-        if let Some(unknown) = wanted.iter().find(|w| !of.contains(&w.as_str()))
-            && !wanted.iter().any(|w| of.contains(&w.as_str()))
-        {
-            let near = nearest(unknown, of.iter().copied());
-            let hint = near.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
-            return format!("no pod has the {what} `{unknown}`{hint}");
-        }
-    }
-    "each condition matches some pod, but no pod matches all of them".into()
+/// Whether a pod's field is as is asked. One that is not told is neither equal nor different.
+fn has_field(requirement: &FieldRequirement, pod: &Pod) -> bool {
+    let FieldRequirement { field, equals, value } = requirement;
+    let is = match field {
+        Field::Name => pod.name == *value,
+        Field::Namespace => pod.namespace == *value,
+        Field::Node => pod.node == *value,
+        Field::Phase => match &pod.phase {
+            Some(phase) => phase == value,
+            None => return false,
+        },
+        // The first one, as Kubernetes has it in `podIP`.
+        Field::Address => pod.addresses.first().is_some_and(|ip| value.parse() == Ok(*ip)),
+    };
+    is == *equals
 }
 
 /// Draws `count` of `from`, in their order.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use faultline_proto::yaml::Source;
 
 use super::*;
-use crate::experiment::{Mode, Selector, load_source};
+use crate::experiment::{Leader, Mode, Selector, load_source};
 
 fn pod(name: &str, app: &str, node: &str) -> Pod {
     Pod {
@@ -28,7 +28,7 @@ fn selector(mode: Mode) -> Selector {
 }
 
 fn chosen(mode: Mode, seed: u64) -> Vec<usize> {
-    select("t", &selector(mode), &pods(), seed).expect("somebody").chosen
+    select("t", &selector(mode), &pods(), seed, &Leaders::default()).expect("somebody").chosen
 }
 
 #[test]
@@ -45,7 +45,8 @@ fn modes_choose_as_many_as_they_say() {
 #[test]
 fn the_seed_alone_decides_whatever_order_the_pods_come_in() {
     let names = |order: &[Pod], seed| -> Vec<String> {
-        let selection = select("t", &selector(Mode::Count(2)), order, seed).expect("somebody");
+        let selection = select("t", &selector(Mode::Count(2)), order, seed, &Leaders::default())
+            .expect("somebody");
         selection.chosen.iter().map(|i| order[*i].name.clone()).collect()
     };
     let mut reversed = pods();
@@ -57,11 +58,11 @@ fn the_seed_alone_decides_whatever_order_the_pods_come_in() {
 
 #[test]
 fn nobody_is_an_error_that_says_what_was_wrong() {
-    let why = |selector: Selector| match select("t", &selector, &pods(), 1) {
+    let why = |selector: Selector| match select("t", &selector, &pods(), 1, &Leaders::default()) {
         Err(PlanError::Empty { why, .. }) => why,
         other => panic!("{other:?}"),
     };
-    let namespace = Selector { namespace: Some("shpo".into()), ..Selector::default() };
+    let namespace = Selector { namespaces: vec!["shpo".into()], ..Selector::default() };
     assert!(why(namespace).contains("did you mean `shop`?"));
     let label = |value: &str| BTreeMap::from([("app".into(), value.into())]);
     assert!(
@@ -70,7 +71,7 @@ fn nobody_is_an_error_that_says_what_was_wrong() {
     let node = Selector { nodes: vec!["node9".into()], ..Selector::default() };
     assert!(why(node).contains("no pod has the node `node9`"));
     assert!(why(selector(Mode::Count(9))).contains("9 pods are wanted, and 5 match"));
-    let leader = Mode::Leader { label: "role".into(), value: "primary".into() };
+    let leader = Mode::Leader(Leader::Label { name: "role".into(), value: "primary".into() });
     assert!(why(selector(leader)).contains("not one"));
 }
 
@@ -118,7 +119,7 @@ fn follower<'a>(experiment: &'a Experiment, pods: &[Pod]) -> Follower<'a> {
 /// The uids that the first step is on, and in what it says, these addresses.
 fn first_step(follower: &Follower<'_>) -> Vec<String> {
     let fault = follower.step(0).remove(0).expect("a fault");
-    let mut uids: Vec<String> = fault.injections.into_iter().map(|i| i.target.uid).collect();
+    let mut uids: Vec<String> = fault.injections.into_iter().map(|i| i.target.uid().to_owned()).collect();
     uids.sort();
     uids
 }

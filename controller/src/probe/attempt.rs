@@ -13,8 +13,9 @@ use faultline_proto::{
     yaml::quote,
 };
 
-use super::PodsAttempt;
+use super::{ObjectAttempt, PodsAttempt};
 use crate::{
+    cluster::ObjectWatch,
     experiment::{ProbeKind, Selector},
     place::{ExecError, Place, Pod},
 };
@@ -60,15 +61,18 @@ pub enum Target {
     },
     /// Pods, as the place tells them.
     Pods(Box<PodsAttempt>),
+    /// An object of a cluster.
+    Object(Box<ObjectAttempt>),
 }
 
 impl Target {
-    /// Makes ready what a probe tries. `exec_pod` is the pod that an exec probe's command runs in, and
-    /// `targets` are those of the experiment.
+    /// Makes ready what a probe tries. `exec_pod` is the pod that an exec probe's command runs in, `object` what a
+    /// kubernetes probe looks at, and `targets` are those of the experiment.
     pub fn new(
         kind: &ProbeKind,
         place: &Arc<Place>,
         exec_pod: Option<CurrentPod>,
+        object: Option<ObjectWatch>,
         dialer: &HostDialer,
         targets: &BTreeMap<String, Selector>,
     ) -> Result<Self, String> {
@@ -82,6 +86,10 @@ impl Target {
                 Self::Exec { place: Arc::clone(place), pod, exec: exec.clone() }
             }
             ProbeKind::Pods(pods) => Self::Pods(Box::new(PodsAttempt::new(pods, place, targets)?)),
+            ProbeKind::Kubernetes(asked) => {
+                let watch = object.ok_or_else(|| format!("{} is not watched", asked.object))?;
+                Self::Object(Box::new(ObjectAttempt::new(asked, watch)))
+            }
         })
     }
 
@@ -91,6 +99,7 @@ impl Target {
             Self::Network { attempt, dialer } => attempt.run(dialer).await,
             Self::Exec { place, pod, exec } => run(place, &pod.get(), exec, timeout).await,
             Self::Pods(pods) => pods.look(),
+            Self::Object(object) => object.look(),
         }
     }
 }

@@ -9,6 +9,7 @@
 mod attempt;
 mod fold;
 mod latency;
+mod object;
 mod outage;
 mod pods;
 mod remote;
@@ -21,6 +22,7 @@ mod value;
 pub use attempt::{CurrentPod, Target};
 pub use fold::{Downtime, Fold, InWindow, Share};
 pub use latency::Latency;
+pub use object::ObjectAttempt;
 pub use outage::{Outage, union};
 pub use pods::PodsAttempt;
 pub use remote::Remote;

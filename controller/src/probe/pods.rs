@@ -1,4 +1,4 @@
-//! A look at pods: how many there are, how many are ready, and how often each was restarted. Who matches
+//! A look at pods: how many there are, how many are ready, how often each was restarted, and conditions. Who matches
 //! is found anew at every attempt; it is no request to any of them, and says nothing of what they answer.
 
 use std::{
@@ -11,7 +11,7 @@ use faultline_proto::probe::Bound;
 
 use crate::{
     experiment::{PodsProbe, Selector, Whose},
-    place::{Place, PodState},
+    place::{Place, PodState, Seen},
     plan::matches,
 };
 
@@ -51,8 +51,10 @@ impl PodsAttempt {
 
     /// Looks once. The value is how many are ready.
     pub(super) fn look(&self) -> Result<Option<String>, Failure> {
-        let told = self.place.pod_states();
-        let mut pods = told.map_err(|why| Failure::new(FailureKind::Other, why.to_string()))?;
+        // Whatever was seen before: a cluster that tells nothing now is no cluster in which all is as it was.
+        let told = self.place.look_at_states(&mut Seen::default());
+        let told = told.map_err(|why| Failure::new(FailureKind::Other, why.to_string()))?;
+        let mut pods = told.unwrap_or_default();
         let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
         let first = first.get_or_insert_with(|| {
             pods.iter().map(|state| (state.pod.uid.clone(), state.restarts)).collect()
@@ -87,6 +89,16 @@ fn judge(asked: &PodsProbe, pods: &[PodState]) -> Result<Option<String>, Failure
             wrong.push("nobody is there whose restarts could be counted".into());
         }
     }
+    if asked.conditions.types().next().is_some() {
+        let first = pods.iter().find_map(|state| {
+            let why = asked.conditions.first_wrong(&state.conditions)?;
+            Some(format!("{}: {why}", state.pod.target()))
+        });
+        wrong.extend(first);
+        if pods.is_empty() {
+            wrong.push("nobody is there who could have a condition".into());
+        }
+    }
     if wrong.is_empty() {
         return Ok(Some(ready.to_string()));
     }
@@ -104,7 +116,10 @@ mod tests {
     use faultline_proto::yaml::Span;
 
     use super::*;
-    use crate::place::Pod;
+    use crate::{
+        experiment::{ConditionStatus, Conditions},
+        place::Pod,
+    };
 
     fn pods(states: &[(bool, u32)]) -> Vec<PodState> {
         let state = |(index, (ready, restarts)): (usize, &(bool, u32))| PodState {
@@ -117,6 +132,8 @@ mod tests {
             },
             ready: *ready,
             restarts: *restarts,
+            terminating: false,
+            conditions: [("Ready".into(), if *ready { "True" } else { "False" }.into())].into(),
         };
         states.iter().enumerate().map(state).collect()
     }
@@ -128,6 +145,7 @@ mod tests {
             ready: bound(ready),
             restarts: bound(restarts),
             count: bound(count),
+            conditions: Conditions::default(),
             span: Span::default(),
         }
     }
@@ -146,6 +164,23 @@ mod tests {
             let failure = look(ready, restarts, count).expect_err(said);
             assert_eq!((failure.kind, failure.text.as_str()), (FailureKind::Mismatch, said));
         }
+    }
+
+    #[test]
+    fn a_condition_must_hold_of_every_pod_and_of_at_least_one() {
+        let ready =
+            |status| PodsProbe { conditions: Conditions::of("Ready", status), ..asked("", "", "") };
+        let (all, some) = (pods(&[(true, 0), (true, 0)]), pods(&[(true, 0), (false, 0)]));
+        assert_eq!(judge(&ready(ConditionStatus::True), &all), Ok(Some("2".into())));
+        let failure = judge(&ready(ConditionStatus::True), &some).expect_err("one is not");
+        assert_eq!(failure.text, "shop/api-1: Ready is False, True is asked");
+        assert!(judge(&ready(ConditionStatus::False), &some).is_err());
+        assert!(judge(&ready(ConditionStatus::True), &[]).is_err());
+        let other = PodsProbe {
+            conditions: Conditions::of("Initialized", ConditionStatus::True),
+            ..asked("", "", "")
+        };
+        assert!(judge(&other, &all).is_err(), "what nobody tells is not so");
     }
 
     #[test]

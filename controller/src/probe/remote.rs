@@ -90,6 +90,7 @@ fn why(error: &AgentError) -> String {
         AgentError::Refused { status, .. } => status.message().to_owned(),
         AgentError::Missing { .. } => "its node has no agent".into(),
         AgentError::Unreachable { .. } => "its agent cannot be reached".into(),
+        AgentError::Api(error) => error.to_string(),
     }
 }
 

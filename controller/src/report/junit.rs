@@ -26,6 +26,10 @@ pub(super) fn document(report: &Report) -> io::Result<String> {
     ] {
         suite.add_property((name, value.as_str()));
     }
+    if !report.pods.is_empty() {
+        let pods: Vec<String> = report.pods.iter().map(super::pod::sentence).collect();
+        suite.set_system_out(pods.join("\n"));
+    }
     let classname = format!("faultline.{}", report.experiment);
     let faults = report.injections.iter().flat_map(|fault| [effect(fault), revert(fault)]);
     let cases = std::iter::once(hypothesis(report))

@@ -12,6 +12,7 @@ mod html;
 pub mod journal;
 mod junit;
 mod plan;
+mod pod;
 mod probe;
 pub mod progress;
 mod stop;
@@ -30,6 +31,7 @@ pub use clean::{clean, clean_all, cleaned, may_be_unclean};
 pub use console::{Console, Output, counted, time};
 pub use environment::{AgentReport, Environment};
 pub use plan::{PlanReport, RuleReport};
+pub use pod::PodReport;
 pub use probe::{
     DowntimeReport, LatencyReport, OutageReport, ProbeReport, SeriesReport, ValueReport,
     WindowReport,
@@ -76,6 +78,9 @@ pub struct Report {
     pub commit_skew_ms: Option<f64>,
     /// Every probe.
     pub probes: Vec<ProbeReport>,
+    /// Every time that a pod of a target was lost, from the first injection on, where the place tells that.
+    #[serde(default)]
+    pub pods: Vec<PodReport>,
     /// For how long any of them failed; `null` without any.
     pub downtime: Option<DowntimeReport>,
     /// Every assertion, in the order written.

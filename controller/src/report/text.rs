@@ -5,10 +5,12 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 
 use super::{
-    FollowReport, InjectionReport, LatencyReport, ProbeReport, Report, ValueReport, Verdict,
-    WindowReport, console::time,
+    FollowReport, InjectionReport, LatencyReport, PodReport, ProbeReport, Report, ValueReport,
+    Verdict, WindowReport, console::time,
 };
 
+/// Losses of pods that are shown.
+const PODS_MAX: usize = 20;
 /// Shown of a value in a table: a command's output may be long.
 const VALUE_CHARS_MAX: usize = 24;
 
@@ -24,6 +26,10 @@ pub(super) fn summary(report: &Report) -> String {
     if !report.probes.is_empty() {
         out.push('\n');
         probes(&mut out, &report.probes);
+    }
+    if !report.pods.is_empty() {
+        out.push('\n');
+        pods(&mut out, &report.pods);
     }
     if !report.assertions.is_empty() {
         out.push('\n');
@@ -133,6 +139,16 @@ fn probes(out: &mut String, probes: &[ProbeReport]) {
     for row in rows {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
         line(out, format!("  {}", cells.collect::<Vec<_>>().join("  ")).trim_end());
+    }
+}
+
+/// Every time that a pod was lost.
+fn pods(out: &mut String, pods: &[PodReport]) {
+    for pod in pods.iter().take(PODS_MAX) {
+        line(out, &format!("  {}", super::pod::sentence(pod)));
+    }
+    if pods.len() > PODS_MAX {
+        line(out, &format!("  and {} more, in run.json", pods.len() - PODS_MAX));
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use faultline_proto::units;
 
 use crate::{
+    comeback::Comeback,
     experiment::{Assertion, Comparison, Limit, Measure, Probe},
     probe::{Fold, Outage, Share, Times, Window},
     report::{AssertionReport, InjectionReport, Outcome, time},
@@ -17,6 +18,8 @@ pub(super) struct Facts<'a> {
     pub(super) times: &'a Times,
     pub(super) injections: &'a [InjectionReport],
     pub(super) commit_skew: Option<Duration>,
+    /// Every loss of a pod, and how many more there were; `None` where the place does not tell.
+    pub(super) losses: Option<(Vec<Comeback>, u64)>,
 }
 
 /// What a measure was.
@@ -25,6 +28,8 @@ enum Found {
     Time(Duration, Duration),
     Count(u64),
     Share(Share),
+    /// A time that was not over yet when the run ended: at least so long. What was waited for.
+    NotOver(Duration, &'static str),
     /// It was not observed: why.
     Nothing(String),
 }
@@ -44,6 +49,7 @@ pub(super) fn judge(assertion: &Assertion, place: String, facts: &Facts<'_>) -> 
         Measure::TimeToEffect | Measure::TimeToRevert | Measure::CommitSkew => {
             vec![answer(assertion, of_run(assertion.measure, facts), None)]
         }
+        measure if measure.of_pods() => vec![answer(assertion, of_pods(assertion, facts), None)],
         Measure::TimeToDetect if assertion.probe.is_none() => {
             vec![first_detected(assertion, facts)]
         }
@@ -108,7 +114,7 @@ fn badness(limit: Limit, found: &Found) -> f64 {
         Limit::Share(bound) => bound.comparison,
     };
     let was = match found {
-        Found::Time(was, _) => was.as_secs_f64(),
+        Found::Time(was, _) | Found::NotOver(was, _) => was.as_secs_f64(),
         Found::Count(was) => f64::from(u32::try_from(*was).unwrap_or(u32::MAX)),
         Found::Share(was) => was.basis_points().map_or(0.0, f64::from),
         Found::Nothing(_) => 0.0,
@@ -152,6 +158,14 @@ fn compare(limit: Limit, found: Found) -> (String, Outcome) {
             }
             _ => ("no attempt was made then".into(), Outcome::Inconclusive),
         },
+        (Limit::Time(bound), Found::NotOver(least, what)) => {
+            let is_over = match bound.comparison {
+                Comparison::AtMost | Comparison::LessThan => least > bound.value,
+                _ => false,
+            };
+            let outcome = if is_over { Outcome::Deviated } else { Outcome::Inconclusive };
+            (format!("{what} within {}, when the run ended", time(least)), outcome)
+        }
         (_, Found::Nothing(why)) => (why, Outcome::Inconclusive),
         // A limit is read in the unit of its measure.
         _ => ("is of another unit".into(), Outcome::Inconclusive),
@@ -208,9 +222,13 @@ fn of_probe(
             let stable_for = probe.recovery.as_ref().map(|recovery| recovery.stable_for);
             recovered(fold, times, stable_for.unwrap_or_default())
         }
-        Measure::TimeToEffect | Measure::TimeToRevert | Measure::CommitSkew => {
-            Found::Nothing("is no measure of a probe".into())
-        }
+        Measure::TimeToEffect
+        | Measure::TimeToRevert
+        | Measure::CommitSkew
+        | Measure::TimeToRecreated
+        | Measure::TimeToScheduled
+        | Measure::TimeToReady
+        | Measure::Restarts => Found::Nothing("is no measure of a probe".into()),
     }
 }
 
@@ -244,6 +262,42 @@ fn first_detected(assertion: &Assertion, facts: &Facts<'_>) -> Answer {
         "nothing failed"
     };
     answer(assertion, Found::Nothing(why.into()), None)
+}
+
+/// What pods that were lost make of it: the slowest, or the one with most restarts.
+fn of_pods(assertion: &Assertion, facts: &Facts<'_>) -> Found {
+    let nothing = |why: &str| Found::Nothing(why.to_owned());
+    let Some((losses, unlisted)) = &facts.losses else {
+        return nothing("this place does not tell how pods are");
+    };
+    if *unlisted > 0 {
+        return Found::Nothing(format!(
+            "{unlisted} losses of pods are not kept, there were too many"
+        ));
+    }
+    let meant = losses.iter().filter(|loss| assertion.is_about(&loss.targets));
+    if assertion.measure == Measure::Restarts {
+        return Found::Count(meant.map(|loss| u64::from(loss.restarts)).max().unwrap_or(0));
+    }
+    let (pick, what): (fn(&Comeback) -> Option<crate::comeback::Moment>, _) =
+        match assertion.measure {
+            Measure::TimeToRecreated => (|loss| loss.recreated, "not every pod was recreated"),
+            Measure::TimeToScheduled => (|loss| loss.scheduled, "not every pod had a node"),
+            _ => (|loss| loss.ready, "not every pod was ready"),
+        };
+    let is_ready = assertion.measure == Measure::TimeToReady;
+    let counts: Vec<&Comeback> = meant.filter(|loss| is_ready || loss.needs_another()).collect();
+    let until = facts.times.ended.unwrap_or_default();
+    let open = counts.iter().filter(|loss| pick(loss).is_none());
+    if let Some(first) = open.map(|loss| loss.lost.at).min() {
+        return Found::NotOver(until.saturating_sub(first), what);
+    }
+    let times = counts.iter().filter_map(|loss| loss.after(pick(loss)));
+    match times.max() {
+        Some((after, off)) => Found::Time(after, off),
+        None if is_ready => nothing("no pod was lost"),
+        None => nothing("no pod was lost that had to be recreated"),
+    }
 }
 
 fn of_run(measure: Measure, facts: &Facts<'_>) -> Found {
@@ -296,4 +350,24 @@ fn clock_uncertainty(facts: &Facts<'_>) -> Duration {
 
 fn from_ms(ms: f64) -> Duration {
     Duration::try_from_secs_f64(ms / 1e3).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::Bound;
+
+    #[test]
+    fn what_was_not_over_is_too_long_only_once_it_took_longer() {
+        let limit = |comparison| Limit::Time(Bound { comparison, value: Duration::from_mins(1) });
+        let outcome = |comparison, seconds| {
+            let found = Found::NotOver(Duration::from_secs(seconds), "not every pod was ready");
+            compare(limit(comparison), found)
+        };
+        let (text, deviated) = outcome(Comparison::LessThan, 100);
+        assert_eq!(deviated, Outcome::Deviated);
+        assert_eq!(text, "not every pod was ready within 100.00 s, when the run ended");
+        assert_eq!(outcome(Comparison::LessThan, 59).1, Outcome::Inconclusive);
+        assert_eq!(outcome(Comparison::AtLeast, 100).1, Outcome::Inconclusive);
+    }
 }

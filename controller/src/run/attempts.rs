@@ -79,7 +79,7 @@ impl Attempts {
     /// Forgets what was tried on pods that are not there any more.
     pub(super) fn retain(&mut self, is_there: impl Fn(&str) -> bool) {
         let under_way = |attempt: &Attempt| matches!(attempt.state, State::UnderWay);
-        self.0.retain(|_, attempt| under_way(attempt) || is_there(&attempt.planned.target.uid));
+        self.0.retain(|_, attempt| under_way(attempt) || is_there(attempt.planned.target.uid()));
     }
 
     /// What is to be told at the end of a step.
@@ -96,7 +96,7 @@ impl Attempts {
 }
 
 fn sentence(attempt: &Attempt, why: &str) -> String {
-    let PlannedInjection { fault, target, node } = &attempt.planned;
+    let PlannedInjection { fault, target, node, .. } = &attempt.planned;
     format!("the {} of {target} on {node} did not follow its targets: {why}", fault.kind())
 }
 

@@ -23,7 +23,10 @@ async fn connect_to(place: &Place, nodes: &BTreeSet<&str>) -> Result<Fleet, Vec<
     if !missing.is_empty() {
         return Err(one_lines(&missing));
     }
-    let credentials = place.credentials().map_err(|e| vec![one_line(&e)])?;
+    if endpoints.is_empty() {
+        return Ok(Fleet::default());
+    }
+    let credentials = place.credentials().await.map_err(|e| vec![one_line(&e)])?;
     Fleet::connect(&endpoints, &credentials).await.map_err(|errors| one_lines(&errors))
 }
 
@@ -48,15 +51,22 @@ pub(super) async fn connect_for(
     let mut nodes = plan.nodes();
     let observers = experiment.probes.iter().flat_map(|probe| observers(probe, plan, pods));
     nodes.extend(observers.map(|pod| pod.node.as_str()));
+    let with_api = |fleet: Fleet| match place.cluster() {
+        Some(cluster) if plan.needs_cluster() => fleet.with_api(cluster.injector()),
+        _ => fleet,
+    };
     if !experiment.follows() && experiment.blast_radius.min_healthy.is_none() {
-        return connect_to(place, &nodes).await;
+        return connect_to(place, &nodes).await.map(with_api);
     }
     let agents = place.agents().into_iter();
     let others: Vec<_> = agents.filter(|agent| !nodes.contains(agent.node.as_str())).collect();
-    let credentials = place.credentials().map_err(|e| vec![one_line(&e)])?;
+    if others.is_empty() {
+        return connect_to(place, &nodes).await.map(with_api);
+    }
+    let credentials = place.credentials().await.map_err(|e| vec![one_line(&e)])?;
     let (fleet, (others, _)) =
         tokio::join!(connect_to(place, &nodes), Fleet::connect_some(&others, &credentials));
     let mut fleet = fleet?;
     fleet.join(others);
-    Ok(fleet)
+    Ok(with_api(fleet))
 }

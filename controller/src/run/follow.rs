@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     place::{Place, Seen},
-    plan::{Change, Follower, PlannedFault, PlannedInjection, fewest_healthy},
+    plan::{Change, Follower, PlannedFault, PlannedInjection, What, fewest_healthy},
     report::journal::Event,
 };
 
@@ -94,7 +94,8 @@ impl<'a> Following<'a> {
 
     /// Whether a fault follows its targets.
     fn is_on(&self, fault: &PlannedFault) -> bool {
-        fault.inject.spec.hold() == Hold::Lasts && self.follower.follows(&fault.inject)
+        let spec = &fault.inject.spec;
+        spec.hold() == Hold::Lasts && spec.is_on_nodes() && self.follower.follows(&fault.inject)
     }
 
     /// What of `planned` is to be injected, and what is to be amended to it, by id.
@@ -106,7 +107,7 @@ impl<'a> Following<'a> {
         let (mut missing, mut changed) = (Vec::new(), Vec::new());
         let items = lock(tracked);
         for planned in &now.fault.injections {
-            let of_pod = |t: &&Tracked| t.number == now.number && t.on.uid == planned.target.uid;
+            let of_pod = |t: &&Tracked| t.number == now.number && t.on.uid() == planned.target.uid();
             // The latest, where a container of the pod was started again.
             let item = items.values().filter(of_pod).max_by_key(|t| t.ordered);
             match item {
@@ -130,11 +131,11 @@ impl<'a> Following<'a> {
     /// The ids of what is injected and no longer planned, and why.
     fn unplanned(&self, now: &Now<'_>, tracked: &Shared) -> Vec<(String, &'static str)> {
         let is_planned =
-            |t: &Tracked| now.fault.injections.iter().any(|i| i.target.uid == t.on.uid);
-        let why = |t: &Tracked| match self.follower.pod(&t.on.uid) {
+            |t: &Tracked| now.fault.injections.iter().any(|i| i.target.uid() == t.on.uid());
+        let why = |t: &Tracked| match self.follower.pod(t.on.uid()) {
             None => Some("its pod has gone"),
             // Between two containers; which of them it will be is not known yet.
-            Some(pod) if t.on.container.is_some() && pod.containers.is_empty() => None,
+            Some(pod) if t.on.container_id().is_some() && pod.containers.is_empty() => None,
             Some(_) => Some("it is no longer meant"),
         };
         let items = lock(tracked);
@@ -145,7 +146,7 @@ impl<'a> Following<'a> {
 
     /// An injection on a target that has come.
     fn coming(&self, now: &Now<'_>, id: &str, planned: &PlannedInjection) -> Tracked {
-        let uid = &planned.target.uid;
+        let uid = planned.target.uid();
         let came = Came {
             // A container that was started again is as new as it is first seen.
             appeared: self.appeared.get(uid).copied().unwrap_or_else(Instant::now),
@@ -159,8 +160,8 @@ impl<'a> Following<'a> {
 
 /// What attempts at a new injection are known by.
 fn key(number: usize, planned: &PlannedInjection) -> String {
-    let container = planned.target.container.as_ref().map_or("", |container| &container.id);
-    format!("{number} {} {container}", planned.target.uid)
+    let container = planned.target.container_id().unwrap_or_default();
+    format!("{number} {} {container}", planned.target.uid())
 }
 
 impl Run<'_> {
@@ -188,7 +189,7 @@ impl Run<'_> {
         for item in lock(tracked).values_mut() {
             item.followed = faults
                 .get(item.number)
-                .is_some_and(|fault| following.follower.is_followed(&fault.inject, &item.on.uid));
+                .is_some_and(|fault| following.follower.is_followed(&fault.inject, item.on.uid()));
         }
     }
 
@@ -278,6 +279,7 @@ impl Run<'_> {
         for planned in missing {
             let Ok(id) = FaultId::random() else { continue };
             let wire = wire_one(&self.fleet, self.experiment.lease, id, now.left, planned);
+            let Some(wire) = wire else { continue };
             let item = following.coming(now, &wire.fault_id, planned);
             lock(step.tracked).insert(item.id.clone(), item.clone());
             self.record_coming(&item, &wire);
@@ -291,13 +293,12 @@ impl Run<'_> {
             following.tasks.spawn(tasks::inject(asked, item.node, wire));
         }
         for (item, planned) in changed {
+            let What::Node(fault) = &planned.fault else { continue };
             if let Some(item) = lock(step.tracked).get_mut(&item.id) {
                 item.amending = true;
             }
-            let amendment = pb::Amendment {
-                fault_id: item.id.clone(),
-                fault: Some(planned.fault.clone().into()),
-            };
+            let amendment =
+                pb::Amendment { fault_id: item.id.clone(), fault: Some(fault.clone().into()) };
             let (fleet, tracked) = (Arc::clone(&self.fleet), Arc::clone(step.tracked));
             let fault = planned.fault.clone();
             following.tasks.spawn(tasks::amend(fleet, tracked, item.node, amendment, fault));

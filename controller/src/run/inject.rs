@@ -25,8 +25,9 @@ use super::{
     tracked::{Shared, ids_by_node, lasts, lock, proof, take_in, track},
 };
 use crate::{
-    agents::{ByNode, Fleet},
-    plan::{PlannedFault, PlannedInjection},
+    agents::{Fleet, Orders},
+    cluster::fault as api,
+    plan::{On, PlannedFault, PlannedInjection, What},
     report::journal::{Event, Phase},
 };
 
@@ -37,39 +38,47 @@ const REVERT_ASIDE_MIN: Duration = Duration::from_millis(250);
 /// How long an agent may take to tell of its effects while they are looked for.
 const LIST_MAX: Duration = Duration::from_secs(1);
 
-/// The wire form of a step's injections, by node, each with a new id.
+/// A step's injections as those are told who make them, each with a new id.
 pub(super) fn wire(
     fleet: &Fleet,
     lease: Duration,
     faults: &[PlannedFault],
-) -> Result<ByNode<pb::Injection>, String> {
-    let mut by_node: ByNode<pb::Injection> = BTreeMap::new();
+) -> Result<Orders, String> {
+    let mut orders = Orders::default();
     for (fault, injection) in each(faults) {
         let id = FaultId::random().map_err(|e| e.to_string())?;
-        let wire = wire_one(fleet, lease, id, lasts(fault, injection), injection);
-        by_node.entry(injection.node.clone()).or_default().push(wire);
+        let lasts = lasts(fault, injection);
+        if let (On::Object(object), What::Api(spec)) = (&injection.target, &injection.fault) {
+            let (object, spec) = (object.clone(), spec.clone());
+            orders.api.push(api::Injection { fault_id: id.to_string(), object, spec, lasts });
+        } else if let Some(wire) = wire_one(fleet, lease, id, lasts, injection) {
+            orders.nodes.entry(injection.node.clone()).or_default().push(wire);
+        }
     }
-    Ok(by_node)
+    Ok(orders)
 }
 
-/// The wire form of an injection that is to last so long from about now on.
+/// The wire form of an injection that is to last so long from about now on; `None` for what is not for agents.
 pub(super) fn wire_one(
     fleet: &Fleet,
     lease: Duration,
     id: FaultId,
     lasts: Duration,
     injection: &PlannedInjection,
-) -> pb::Injection {
+) -> Option<pb::Injection> {
+    let (On::Pod(target), What::Node(fault)) = (&injection.target, &injection.fault) else {
+        return None;
+    };
     let end = Instant::now() + COMMIT_SLACK + lasts;
     // Where there is no agent, Prepare says so.
     let deadline = fleet.get(&injection.node).map(|agent| agent.clock().to_agent(end));
-    pb::Injection {
+    Some(pb::Injection {
         fault_id: id.to_string(),
-        target: Some(injection.target.clone().into()),
-        fault: Some(injection.fault.clone().into()),
+        target: Some(target.clone().into()),
+        fault: Some(fault.clone().into()),
         lease_ms: u64::try_from(lease.as_millis()).unwrap_or(u64::MAX),
         deadline_boottime_ns: deadline.map_or(0, BootTime::as_nanos),
-    }
+    })
 }
 
 fn each(faults: &[PlannedFault]) -> impl Iterator<Item = (&PlannedFault, &PlannedInjection)> {
@@ -84,6 +93,9 @@ impl Run<'_> {
         let faults = faults.as_slice();
         self.still_healthy(faults)?;
         self.start_watch()?;
+        if self.times.injected.is_none() {
+            self.pods.begin();
+        }
         let injections = wire(&self.fleet, self.experiment.lease, faults)
             .map_err(|e| Ended::Refused(vec![e]))?;
         let fleet = Arc::clone(&self.fleet);

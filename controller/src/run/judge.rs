@@ -77,7 +77,8 @@ impl Run<'_> {
         complete: bool,
     ) -> Vec<AssertionReport> {
         let (injections, commit_skew) = (self.injections.as_slice(), self.commit_skew);
-        let facts = Facts { probes, times, injections, commit_skew };
+        let losses = self.pods.losses();
+        let facts = Facts { probes, times, injections, commit_skew, losses };
         let judge = |assertion: &Assertion| {
             let place = self.experiment.place_of(assertion.span);
             if complete {

@@ -28,9 +28,9 @@ impl Run<'_> {
             kind: item.kind.into(),
             node: item.node.clone(),
             target: item.target.clone(),
-            namespace: item.on.namespace.clone(),
-            pod: item.on.pod.clone(),
-            app: self.apps.get(&item.on.uid).cloned(),
+            namespace: item.on.namespace().into(),
+            pod: item.on.pod().into(),
+            app: self.apps.get(item.on.uid()).cloned(),
             counted: item.fault.counted(),
             plan: item.plan.clone(),
             state: State::from_wire(status.state)
@@ -116,13 +116,13 @@ impl Run<'_> {
 
     /// How far times that the agent of an injection told may be off, in milliseconds.
     fn clock_uncertainty(&self, item: &Tracked) -> Option<f64> {
-        let clock = self.fleet.get(&item.node)?.clock();
+        let clock = self.fleet.clock(&item.node)?;
         Some(millis(clock.uncertainty_at(item.ordered?)))
     }
 
     /// A time of a node's clock, here; `None` for 0, which means that it has not come.
     pub(super) fn here(&self, node: &str, boottime_ns: u64) -> Option<Instant> {
-        let clock = self.fleet.get(node)?.clock();
+        let clock = self.fleet.clock(node)?;
         (boottime_ns > 0).then(|| clock.to_here(BootTime::from_nanos(boottime_ns)))
     }
 }

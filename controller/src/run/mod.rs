@@ -18,12 +18,15 @@ mod ended;
 mod ends;
 mod figures;
 mod follow;
+mod ground;
 mod inject;
 mod interrupt;
 mod judge;
+mod leaders;
 mod measured;
 mod method;
 mod observe;
+mod pods;
 mod preflight;
 mod record;
 mod renew;
@@ -48,6 +51,7 @@ use self::{
     ends::Ends,
     follow::Following,
     judge::Judged,
+    pods::Pods,
     preflight::Rules,
     record::Taps,
     watch::{Watch, Watched},
@@ -58,6 +62,7 @@ pub use record::Recorder;
 
 use crate::{
     agents::{AgentError, Fleet},
+    cluster::{Claims, ObjectWatch},
     experiment::{Experiment, Probe, ProbeKind},
     place::{Place, Pod},
     plan::{Follower, Plan, PlanError, PlannedStep},
@@ -97,6 +102,8 @@ struct Run<'a> {
     fleet: Arc<Fleet>,
     probes: Vec<Running>,
     taps: Taps,
+    /// The pods of the targets, as they are lost and come back.
+    pods: Pods,
     /// The step of the method that is under way.
     step: Option<usize>,
     /// The stop conditions, until the watch takes them.
@@ -122,6 +129,8 @@ struct Run<'a> {
     times: Times,
     /// Why it ended before its method did is in the record.
     end_recorded: bool,
+    /// What it has claimed in a cluster.
+    claims: Option<Claims>,
 }
 
 /// Runs an experiment, from the first look to the verdict. Nothing of it is kept.
@@ -159,6 +168,7 @@ pub async fn run_recorded(
         fleet: Arc::default(),
         probes: Vec::new(),
         taps: Taps::default(),
+        pods: Pods::default(),
         step: None,
         watched: Vec::new(),
         away: BTreeSet::new(),
@@ -174,6 +184,7 @@ pub async fn run_recorded(
         not_followed: Vec::new(),
         times: Times::default(),
         end_recorded: false,
+        claims: None,
     };
     let limit = run.start_limit();
     let mut ended = run.phases(place).await.err().map(|ended| run.unless_untouched(ended));
@@ -185,6 +196,9 @@ pub async fn run_recorded(
     }
     // Whatever happened: nothing of this run is to stay, and the kernels are asked.
     run.make_sure().await;
+    if let Some(claims) = run.claims.take() {
+        claims.release().await;
+    }
     run.interrupt.holds(false);
     if let Err(late) = run.settle_probes(ended.is_some()).await
         && ended.is_none()
@@ -202,6 +216,7 @@ pub async fn run_recorded(
         not_followed: std::mem::take(&mut run.not_followed),
         commit_skew_ms: run.commit_skew.map(millis),
         probes,
+        pods: run.pod_reports(),
         stopped: run.stop_report(),
         downtime,
         assertions,
@@ -251,6 +266,7 @@ fn nothing_done(experiment: &Experiment, place: String, recorder: &Recorder) -> 
         not_followed: Vec::new(),
         commit_skew_ms: None,
         probes: Vec::new(),
+        pods: Vec::new(),
         stopped: None,
         downtime: None,
         assertions: Vec::new(),
@@ -276,12 +292,16 @@ pub async fn dry_run(
         rules.extend(looked.0);
         refused
     };
-    note(preflight::fences(experiment, place))?;
-    let pods = place.pods();
-    let plan = Plan::new(experiment, &pods).map_err(|e| vec![said_at(experiment, &e)])?;
+    note(preflight::fences(experiment, place).await)?;
+    note(preflight::objects(experiment, place).await.0)?;
+    let (pods, ground) = ground::survey(experiment, place).await?;
+    let plan = Plan::on(experiment, &pods, &ground).map_err(|e| vec![said_at(experiment, &e)])?;
     note(preflight::limits(experiment, &plan))?;
-    let fleet = connect_for(experiment, place, &plan, &pods).await?;
+    note(preflight::budgets(experiment, place, &plan, &pods, true).await)?;
     let run_id = RunId::random().map_err(|e| vec![e.to_string()])?;
+    let run = run_id.to_string();
+    note(preflight::claims(experiment, place, &plan, &pods, &run).await)?;
+    let fleet = connect_for(experiment, place, &plan, &pods).await?;
     note(preflight::agents(experiment, &plan, &pods, &fleet, run_id).await.0)?;
     let mut planned = Vec::new();
     for step in &plan.steps {
@@ -321,30 +341,44 @@ impl Run<'_> {
 
     async fn phases(&mut self, place: &Arc<Place>) -> Result<(), Ended> {
         self.phase(Phase::Preflight, None);
-        preflight::fences(self.experiment, place).check().map_err(Ended::Refused)?;
-        let pods = place.pods();
+        let (experiment, ends) = (self.experiment, self.ends.clone());
+        let fences = ends.unless(preflight::fences(experiment, place)).await?;
+        fences.check().map_err(Ended::Refused)?;
+        let objects = preflight::objects(experiment, place);
+        let (rules, objects) = ends.unless(objects).await?;
+        rules.check().map_err(Ended::Refused)?;
+        let survey = ends.unless(ground::survey(experiment, place)).await?;
+        let (pods, ground) = survey.map_err(Ended::Refused)?;
         self.note_apps(&pods);
-        let plan = Plan::new(self.experiment, &pods)
-            .map_err(|e| Ended::Refused(vec![said_at(self.experiment, &e)]))?;
+        let plan = Plan::on(experiment, &pods, &ground)
+            .map_err(|e| Ended::Refused(vec![said_at(experiment, &e)]))?;
+        let budgets = preflight::budgets(experiment, place, &plan, &pods, false);
+        ends.unless(budgets).await?.check().map_err(Ended::Refused)?;
         for (name, selection) in &plan.targets {
             let names: Vec<String> =
                 selection.chosen.iter().map(|i| pods[*i].target().to_string()).collect();
             self.console.say("target", &format!("{name}: {}", names.join(", ")));
             self.recorder.tell(Event::Target { name: name.clone(), chosen: names });
         }
-        let ends = self.ends.clone();
         let connecting = connect_for(self.experiment, place, &plan, &pods);
         let fleet = ends.unless(connecting).await?.map_err(Ended::Refused)?;
         self.fleet = Arc::new(fleet);
         self.record_agents();
         ends.unless(self.preflight(&plan, &pods)).await??;
-        self.start_probes(place, &plan, &pods)?;
+        let run = self.id.to_string();
+        // Not to be dropped half done: what has been claimed is to be given back.
+        self.claims = preflight::claim(experiment, place, &plan, &pods, &run, &ends)
+            .await
+            .map_err(Ended::Refused)?;
+        self.pods = Pods::watch(place, &self.experiment.targets, self.recorder);
+        self.start_probes(place, &plan, &pods, objects)?;
         self.steady_state().await?;
         let follower = Follower::new(self.experiment, &plan, &pods).with_away(self.away.clone());
         self.following = Some(Following::new(follower, place));
         self.method().await?;
         self.times.method_end = Some(self.now());
-        self.recovery().await
+        self.recovery().await?;
+        self.pods_back().await
     }
 
     /// Looks at the rules that agents are asked for, and has every step planned by the agents before the first one is begun.
@@ -367,7 +401,8 @@ impl Run<'_> {
         &mut self,
         place: &Arc<Place>,
         plan: &Plan,
-        pods: &[crate::place::Pod],
+        pods: &[Pod],
+        mut objects: BTreeMap<String, ObjectWatch>,
     ) -> Result<(), Ended> {
         let (dialer, targets) = (HostDialer::default(), &self.experiment.targets);
         for probe in &self.experiment.probes {
@@ -397,9 +432,11 @@ impl Run<'_> {
                     self.exec_pods.extend(known);
                     pod
                 }
-                ProbeKind::Network(_) | ProbeKind::Pods(_) => None,
+                ProbeKind::Network(_) | ProbeKind::Pods(_) | ProbeKind::Kubernetes(_) => None,
             };
-            let target = probe::Target::new(&probe.kind, place, exec_pod, &dialer, targets)
+            let object = objects.remove(&probe.name);
+            let target = probe::Target::new(&probe.kind, place, exec_pod, object, &dialer, targets);
+            let target = target
                 .map_err(|why| Ended::Refused(vec![format!("probe `{}`: {why}", probe.name)]))?;
             self.take_probe(&probe.name, Running::start(probe.clone(), target, self.origin));
         }

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use faultline_proto::{pb, status::State};
 use tokio::time;
 
 use super::{
@@ -43,6 +44,7 @@ impl Run<'_> {
         }
         let wanted = |t: &Tracked| ids.contains(&t.id) && !is_reverted(t);
         let mut latest = now + REACH_AFTER_LEASE_MAX;
+        let mut told = BTreeSet::new();
         loop {
             let asked = ids_by_node(tracked, wanted);
             if asked.is_empty() {
@@ -53,8 +55,18 @@ impl Run<'_> {
             let errors = take_in(tracked, self.fleet.revert(&asked, limit).await);
             let unreachable: Vec<&AgentError> =
                 errors.iter().filter(|e| matches!(e, AgentError::Unreachable { .. })).collect();
-            if unreachable.is_empty() || until.is_some() {
+            // Of what goes through the API server, whoever answers does not say that it is done.
+            let unfinished = unfinished(tracked, wanted);
+            if (unreachable.is_empty() && unfinished.is_empty()) || until.is_some() {
                 break;
+            }
+            for (node, why) in unfinished {
+                if told.insert(why.clone()) {
+                    self.console.warn("revert", &why);
+                }
+                if let Some(end) = self.lease_end(tracked, &node) {
+                    latest = latest.max(end + REACH_AFTER_LEASE_MAX);
+                }
             }
             // Its leases end without us; afterwards its agent may be back and can be asked.
             for error in &unreachable {
@@ -159,4 +171,18 @@ impl Run<'_> {
             }
         }
     }
+}
+
+/// What was asked to be reverted and is still being reverted, as was answered: where, and what is in the way.
+fn unfinished(tracked: &Shared, wanted: impl Fn(&Tracked) -> bool) -> Vec<(String, String)> {
+    let is_at_it = |status: &pb::InjectionStatus| {
+        State::from_wire(status.state) == Some(State::Reverting)
+    };
+    let items = lock(tracked);
+    let told = items.values().filter(|item| wanted(item)).filter_map(|item| {
+        let status = item.status.as_ref().filter(|status| is_at_it(status))?;
+        let why = status.residue.first().cloned().unwrap_or_else(|| status.failure.clone());
+        Some((item.node.clone(), why))
+    });
+    told.collect()
 }

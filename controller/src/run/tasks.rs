@@ -4,7 +4,6 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use faultline_proto::{
-    fault::Fault,
     id::RunId,
     pb,
     status::{Proof, State},
@@ -18,7 +17,8 @@ use super::{
     tracked::{Shared, Tracked, is_about, lock, take_in},
 };
 use crate::{
-    agents::{ANSWER_MAX, AgentError, Fleet},
+    agents::{ANSWER_MAX, AgentError, Fleet, Orders},
+    plan::What,
     report::journal::Event,
 };
 
@@ -27,7 +27,7 @@ pub(super) enum Done {
     /// An injection on a new target was prepared and committed, or not.
     Injected { id: String, key: String, result: Result<(), Failure> },
     /// An injection was amended, or not.
-    Amended { id: String, fault: Fault, result: Result<(), Failure> },
+    Amended { id: String, fault: What, result: Result<(), Failure> },
     /// An injection was let go.
     Reverted { id: String },
 }
@@ -54,8 +54,9 @@ pub(super) struct Asked {
 pub(super) async fn inject(asked: Asked, node: String, wire: pb::Injection) -> Done {
     let Asked { fleet, run_id, tracked, key } = asked;
     let id = wire.fault_id.clone();
-    let by_node = BTreeMap::from([(node.clone(), vec![wire])]);
-    let prepared = match fleet.prepare(run_id, &by_node, false).await {
+    let nodes = BTreeMap::from([(node.clone(), vec![wire])]);
+    let orders = Orders { nodes, api: Vec::new() };
+    let prepared = match fleet.prepare(run_id, &orders, false).await {
         Ok(prepared) => prepared,
         Err(errors) => {
             let result = Err(Failure { nothing_done: true, ..Failure::of(&errors) });
@@ -86,7 +87,7 @@ pub(super) async fn amend(
     tracked: Shared,
     node: String,
     amendment: pb::Amendment,
-    fault: Fault,
+    fault: What,
 ) -> Done {
     let id = amendment.fault_id.clone();
     let mut answers = fleet.amend(&BTreeMap::from([(node.clone(), vec![amendment])])).await;
@@ -144,7 +145,7 @@ impl Failure {
     fn of(errors: &[AgentError]) -> Self {
         let why: Vec<String> = errors.iter().map(|error| one_line(error)).collect();
         let of_use = errors.iter().all(|error| match error {
-            AgentError::Missing { .. } => false,
+            AgentError::Missing { .. } | AgentError::Api(_) => false,
             AgentError::Unreachable { .. } => true,
             // A pod may be known before its node sees its processes.
             AgentError::Refused { status, .. } => {

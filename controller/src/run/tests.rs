@@ -5,7 +5,7 @@ use faultline_proto::{
     target::Target,
 };
 
-use crate::plan::PlannedInjection;
+use crate::plan::{On, PlannedInjection, What};
 
 /// A planned injection on a pod with this uid.
 pub(super) fn planned(uid: &str) -> PlannedInjection {
@@ -20,5 +20,10 @@ pub(super) fn planned(uid: &str) -> PlannedInjection {
         verdict: Verdict::Drop,
         kubelet: KubeletPath::Exempt,
     });
-    PlannedInjection { node: "node1".into(), target, fault }
+    PlannedInjection {
+        node: "node1".into(),
+        target: On::Pod(target),
+        fault: What::Node(fault),
+        hits: vec![uid.into()],
+    }
 }

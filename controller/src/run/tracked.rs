@@ -8,15 +8,16 @@ use std::{
 };
 
 use faultline_proto::{
-    fault::{Fault, Hold},
+    fault::Hold,
     pb,
     status::{Proof, State},
     target::Target,
 };
 
 use crate::{
-    agents::{AgentError, Answers, ByNode},
-    plan::{PlannedFault, PlannedInjection},
+    agents::{AgentError, Answers, ByNode, Orders},
+    cluster::fault::API_SERVER,
+    plan::{On, PlannedFault, PlannedInjection, What},
 };
 
 /// An injection of this step, as far as it is known.
@@ -27,11 +28,11 @@ pub(super) struct Tracked {
     pub(super) kind: &'static str,
     pub(super) target: String,
     /// The target itself.
-    pub(super) on: Target,
+    pub(super) on: On,
     /// Which fault of its step it belongs to.
     pub(super) number: usize,
     /// What it does, as its agent was told last.
-    pub(super) fault: Fault,
+    pub(super) fault: What,
     pub(super) hold: Hold,
     /// When it is to be reverted, after the commit.
     pub(super) duration: Duration,
@@ -119,21 +120,23 @@ pub(super) type Shared = Arc<Mutex<BTreeMap<String, Tracked>>>;
 
 pub(super) fn track(
     faults: &[PlannedFault],
-    injections: &ByNode<pb::Injection>,
+    orders: &Orders,
     plans: &BTreeMap<String, String>,
 ) -> BTreeMap<String, Tracked> {
     // `wire` went through the faults in the same order, node by node.
-    let mut wired: BTreeMap<&String, std::slice::Iter<'_, pb::Injection>> =
-        injections.iter().map(|(node, list)| (node, list.iter())).collect();
+    let ids = |list: &[pb::Injection]| list.iter().map(|i| i.fault_id.clone()).collect::<Vec<_>>();
+    let of_nodes = orders.nodes.iter().map(|(node, list)| (node.as_str(), ids(list).into_iter()));
+    let of_api = orders.api.iter().map(|i| i.fault_id.clone()).collect::<Vec<_>>();
+    let mut wired: BTreeMap<&str, std::vec::IntoIter<String>> =
+        of_nodes.chain([(API_SERVER, of_api.into_iter())]).collect();
     let mut tracked = BTreeMap::new();
     for (number, fault) in faults.iter().enumerate() {
         for injection in &fault.injections {
-            let Some(wire) = wired.get_mut(&injection.node).and_then(Iterator::next) else {
-                continue;
-            };
-            let plan = plans.get(&wire.fault_id).cloned().unwrap_or_default();
-            let item = Tracked::new(&wire.fault_id, number, fault, injection);
-            tracked.insert(wire.fault_id.clone(), Tracked { plan, ..item });
+            let id = wired.get_mut(injection.node.as_str()).and_then(Iterator::next);
+            let Some(id) = id else { continue };
+            let plan = plans.get(&id).cloned().unwrap_or_default();
+            let item = Tracked::new(&id, number, fault, injection);
+            tracked.insert(id, Tracked { plan, ..item });
         }
     }
     tracked
@@ -215,6 +218,10 @@ fn age(status: &pb::InjectionStatus) -> u8 {
 /// Whether a status is about the injection that was asked for. An agent that was restarted since has
 /// no record of what had ended, and says no more than what its kernel holds by that name.
 pub(super) fn is_about(status: &pb::InjectionStatus, item: &Tracked) -> bool {
+    if item.node == API_SERVER {
+        // Told by this process itself, of an object that the wire has no form for.
+        return status.kind == item.kind;
+    }
     let is_over = matches!(State::from_wire(status.state), Some(State::Reverted | State::Stuck));
     if status.target.is_none() && status.kind.is_empty() && is_over {
         return true;

@@ -85,6 +85,11 @@ impl KnownPod {
     }
 }
 
+/// The one condition that the sandbox tells.
+fn ready(is_ready: bool) -> (String, String) {
+    ("Ready".into(), if is_ready { "True" } else { "False" }.into())
+}
+
 /// Something that went wrong before the sandbox was up, and where more can be read.
 #[derive(Debug, Clone)]
 pub(super) struct Problem {
@@ -281,6 +286,8 @@ impl Shared {
             pod: known.pod.clone(),
             ready: known.running_since.is_some(),
             restarts: known.starts.saturating_sub(1),
+            terminating: false,
+            conditions: [ready(known.running_since.is_some())].into(),
         };
         self.lock().shown().map(state).collect()
     }

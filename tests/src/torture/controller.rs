@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use faultline::agents::{ANSWER_MAX, AgentError, ByNode, Fleet};
+use faultline::agents::{ANSWER_MAX, AgentError, ByNode, Fleet, Orders};
 use faultline_proto::{boottime::BootTime, limits::RENEWALS_PER_LEASE, pb, status::State};
 use tokio::time::sleep;
 use tonic::Code;
@@ -88,7 +88,8 @@ impl Carrier<'_> {
             self.note(&order.id.to_string(), |known| known.deadline = Some(deadline));
             by_node.entry(order.node.clone()).or_default().push(injection(order, deadline));
         }
-        if let Err(errors) = self.fleet.prepare(self.run.id, &by_node, false).await {
+        let orders = Orders { nodes: by_node.clone(), ..Orders::default() };
+        if let Err(errors) = self.fleet.prepare(self.run.id, &orders, false).await {
             let why = errors.iter().map(reason).next().unwrap_or_default();
             for order in &self.run.orders {
                 let why = Some(why.clone());

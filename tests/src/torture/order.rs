@@ -134,7 +134,9 @@ fn lock(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
 pub(super) fn reason(error: &AgentError) -> String {
     match error {
         AgentError::Refused { status, .. } => word(status.details()),
-        AgentError::Missing { .. } | AgentError::Unreachable { .. } => "no answer".into(),
+        AgentError::Missing { .. } | AgentError::Unreachable { .. } | AgentError::Api(_) => {
+            "no answer".into()
+        }
     }
 }
 

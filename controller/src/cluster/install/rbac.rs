@@ -6,7 +6,10 @@
 use serde_json::{Value, json};
 
 use super::{
-    super::names::{AGENT, AGENT_SECRET, CA_SECRET, CONTROLLER, CONTROLLER_SECRET},
+    super::{
+        fault::PERMISSIONS,
+        names::{AGENT, AGENT_SECRET, CA_SECRET, CONTROLLER, CONTROLLER_SECRET},
+    },
     object::{
         CLUSTER_ROLE, CLUSTER_ROLE_BINDING, Object, ROLE, ROLE_BINDING, SERVICE_ACCOUNT,
         cluster_name,
@@ -38,7 +41,7 @@ const fn rule(
 
 const READ: &[&str] = &["get", "list", "watch"];
 
-/// In the whole cluster. Faults through the API add their verbs here.
+/// In the whole cluster, beside what faults through the API server need ([`PERMISSIONS`]).
 pub(super) const CLUSTER_RULES: &[Rule] = &[
     rule("", &["pods"], READ, "targets, agents, and how a system recovers"),
     rule(
@@ -47,6 +50,14 @@ pub(super) const CLUSTER_RULES: &[Rule] = &[
         READ,
         "targets by node, zone, Service or namespace",
     ),
+    rule(
+        "policy",
+        &["poddisruptionbudgets"],
+        &["list"],
+        "what budgets allow, of the pods that would be hit",
+    ),
+    rule("coordination.k8s.io", &["leases"], &["get"], "leaders by the holder of a Lease"),
+    rule("", &["endpoints"], &["get"], "leaders by the annotation of an older election"),
     rule("", &["pods/exec"], &["create", "get"], "probes and leaders by the answer of a command"),
     rule(
         "",
@@ -86,6 +97,21 @@ fn role(rules: &[Rule]) -> Value {
     json!({ "rules": rules.collect::<Vec<_>>() })
 }
 
+fn cluster_role() -> Value {
+    let mut role = role(CLUSTER_RULES);
+    let faults = PERMISSIONS.iter().map(|permission| {
+        json!({
+            "apiGroups": [permission.group],
+            "resources": [permission.resource],
+            "verbs": permission.verbs,
+        })
+    });
+    if let Some(rules) = role["rules"].as_array_mut() {
+        rules.extend(faults);
+    }
+    role
+}
+
 fn binding(kind: &str, role: &str, namespace: &str) -> Value {
     json!({
         "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role },
@@ -104,7 +130,7 @@ pub(super) fn objects(namespace: &str) -> Vec<Object> {
     vec![
         account(AGENT),
         account(CONTROLLER),
-        of(CLUSTER_ROLE, &cluster, role(CLUSTER_RULES)),
+        of(CLUSTER_ROLE, &cluster, cluster_role()),
         of(CLUSTER_ROLE_BINDING, &cluster, binding("ClusterRole", &cluster, namespace)),
         of(ROLE, CONTROLLER, role(NAMESPACE_RULES)),
         of(ROLE_BINDING, CONTROLLER, binding("Role", CONTROLLER, namespace)),

@@ -82,8 +82,9 @@ impl Wait<'_> {
             sleep(LOOK_EVERY).await;
         };
         let cluster = Cluster::connect(&self.installation()).await?;
+        let credentials = cluster.credentials().await?;
         loop {
-            let (answering, mut why) = answering(&cluster, cluster.credentials()).await;
+            let (answering, mut why) = answering(&cluster, &credentials).await;
             tell(format!("{} of {} agents answer", answering.len(), roll_out.wanted));
             if answering.len() >= roll_out.wanted && why.is_empty() {
                 return Ok(cluster);
@@ -121,8 +122,8 @@ impl Wait<'_> {
     /// Which node waits for what.
     async fn not_ready(&self) -> Result<InstallError, ClusterError> {
         let why = match Cluster::connect(&self.installation()).await {
+            Ok(cluster) if cluster.installation().is_err() => vec!["no pod has been made".into()],
             Ok(cluster) => cluster.agents_not_ready(),
-            Err(ClusterError::NotInstalled { .. }) => vec!["no pod has been made".into()],
             Err(error) => return Err(error),
         };
         Ok(InstallError::NotReady { within: self.timeout, why })

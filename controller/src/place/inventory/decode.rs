@@ -7,7 +7,7 @@ use std::{
 };
 
 use faultline_proto::{
-    target::{Container, is_container_id, is_pod_uid},
+    target::{Container, is_container_id, is_object_name, is_pod_uid},
     yaml::{self, Fields, Node, Problems, Span, Value},
 };
 
@@ -165,7 +165,7 @@ fn pod(node: &Node, problems: &mut Problems) -> Option<Pod> {
         checked(node, problems, is_pod_uid, "a UUID or 32 hexadecimal digits, in lower case")
     });
     let on = fields.required("node", problems, name);
-    let owner = fields.optional("owner", problems, name);
+    let owner = fields.optional("owner", problems, owner);
     let labels = fields.optional("labels", problems, |node, problems| map(node, problems, label));
     let addresses = fields.optional("addresses", problems, list(address));
     let containers = fields.optional("containers", problems, list(container));
@@ -181,6 +181,15 @@ fn pod(node: &Node, problems: &mut Problems) -> Option<Pod> {
         containers: containers.unwrap_or_default(),
         ..Pod::default()
     })
+}
+
+/// A name, or `KIND/NAME` as in a cluster.
+fn owner(node: &Node, problems: &mut Problems) -> Option<String> {
+    let valid = |text: &str| {
+        let mut parts = text.splitn(2, '/');
+        parts.all(is_object_name)
+    };
+    checked(node, problems, valid, "NAME or KIND/NAME, such as deployment/api")
 }
 
 fn container(node: &Node, problems: &mut Problems) -> Option<Container> {

@@ -73,6 +73,10 @@ fn say(event: &Event) -> Option<(&'static str, String)> {
         Event::Verdict(report) => ("verdict", report.verdict.name().into()),
         Event::Ended { residue } if residue.is_empty() => ("ended", "the place was left".into()),
         Event::Ended { residue } => ("ended", format!("left: {}", residue.join("; "))),
+        Event::Pod { pod, .. } => {
+            let ready = pod.time_to_ready_ms.map(|after| format!(", ready after {}", ms(after)));
+            ("pod", format!("{} {}{}", pod.who(), pod.how(), ready.unwrap_or_default()))
+        }
         Event::Injection(_) | Event::Sample(_) | Event::Alive => return None,
     })
 }

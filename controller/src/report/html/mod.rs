@@ -4,6 +4,7 @@
 mod asked;
 mod chart;
 mod events;
+mod pods;
 mod tables;
 mod timeline;
 
@@ -39,6 +40,7 @@ pub(super) fn page(report: &Report, lines: &[Line]) -> String {
                     (asked::section(report))
                     (tables::injections(report))
                     (tables::recovery(report))
+                    (pods::section(report))
                     (tables::windows(report))
                     (tables::residue(report))
                     (events::section(lines))

@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 pub use read::{Journal, ReadError, read};
 pub use rebuild::{Rebuilt, rebuild};
 
-use super::{AgentReport, Environment, InjectionReport, Report};
+use super::{AgentReport, Environment, InjectionReport, PodReport, Report};
 
 /// The version of what is written: raised by a change that a reader must know of.
-pub const JOURNAL_VERSION: u32 = 1;
+pub const JOURNAL_VERSION: u32 = 2;
 /// After so long without an event it is written that the run goes on. A journal that ends is of a
 /// controller that ended no later than this after its last line.
 pub const ALIVE_EVERY: Duration = Duration::from_secs(1);
@@ -119,6 +119,13 @@ pub enum Event {
     Injection(Box<InjectionReport>),
     /// One attempt of a probe.
     Sample(SampleLine),
+    /// There is something new of a pod of a target that was lost.
+    Pod {
+        /// Which loss of the run it is, from 0.
+        number: usize,
+        /// What is known of it now.
+        pod: PodReport,
+    },
     /// Something went otherwise than planned, which did not end the run.
     Deviation {
         /// What was being done.

@@ -3,13 +3,14 @@
 //! its faults can last. That nothing was done is said only where the journal says so: from lines that are
 //! not there nothing follows.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{ALIVE_EVERY, Event, Journal, Phase, Prepared, observed};
 use crate::{
     experiment::Assertion,
     report::{
-        AgentReport, AssertionReport, InjectionReport, Report, SCHEMA_VERSION, Verdict, time, utc,
+        AgentReport, AssertionReport, InjectionReport, PodReport, Report, SCHEMA_VERSION, Verdict,
+        time, utc,
     },
 };
 
@@ -106,6 +107,7 @@ impl Known {
 struct State {
     faults: Vec<Known>,
     agents: Vec<AgentReport>,
+    pods: BTreeMap<usize, PodReport>,
     phase: Option<(Phase, Option<usize>)>,
     /// What was prepared when that began.
     faults_before: usize,
@@ -155,6 +157,7 @@ impl State {
             Event::Injection(report) => {
                 self.one(&report.fault_id, |known| known.whole = Some(report.as_ref().clone()));
             }
+            Event::Pod { number, pod } => drop(self.pods.insert(*number, pod.clone())),
             Event::Deviation { text, .. } => self.reasons.push(text.clone()),
             Event::Stopped { reasons } => {
                 self.reasons.extend(reasons.iter().cloned());
@@ -272,6 +275,7 @@ pub(super) fn report(journal: &Journal) -> Report {
         not_followed: Vec::new(),
         commit_skew_ms: None,
         probes,
+        pods: state.pods.into_values().collect(),
         downtime,
         assertions,
         stopped: None,

@@ -1,11 +1,14 @@
 //! What a run tells its recorder.
 
+use std::time::Instant;
+
 use faultline_proto::{boottime::BootTime, pb, status::RevertReason};
 use tokio::task::JoinSet;
 
 use super::Recorder;
 use crate::{
-    agents::ByNode,
+    agents::Orders,
+    cluster::fault::DEADLINE_SLACK,
     probe::Running,
     report::{
         AgentReport,
@@ -46,18 +49,26 @@ impl Run<'_> {
     pub(in crate::run) fn record_prepared(
         &self,
         tracked: &Shared,
-        injections: &ByNode<pb::Injection>,
+        orders: &Orders,
     ) {
-        for wire in injections.values().flatten() {
+        for wire in orders.nodes.values().flatten() {
             if let Some(item) = lock(tracked).get(&wire.fault_id) {
-                self.recorder.tell(prepared(self, item, wire));
+                let deadline = self.here(&item.node, wire.deadline_boottime_ns);
+                self.recorder.tell(prepared(self, item, deadline));
+            }
+        }
+        for injection in &orders.api {
+            if let Some(item) = lock(tracked).get(&injection.fault_id) {
+                let deadline = Instant::now() + injection.lasts + DEADLINE_SLACK;
+                self.recorder.tell(prepared(self, item, Some(deadline)));
             }
         }
     }
 
     /// That an injection on a target that came is begun: it is ordered as soon as it is prepared.
     pub(in crate::run) fn record_coming(&self, item: &Tracked, wire: &pb::Injection) {
-        self.recorder.tell(prepared(self, item, wire));
+        let deadline = self.here(&item.node, wire.deadline_boottime_ns);
+        self.recorder.tell(prepared(self, item, deadline));
         self.recorder.tell(Event::Ordered { faults: vec![item.id.clone()] });
     }
 
@@ -124,8 +135,7 @@ impl Run<'_> {
     }
 }
 
-fn prepared(run: &Run<'_>, item: &Tracked, wire: &pb::Injection) -> Event {
-    let deadline = run.here(&item.node, wire.deadline_boottime_ns);
+fn prepared(run: &Run<'_>, item: &Tracked, deadline: Option<Instant>) -> Event {
     Event::Prepared(Box::new(Prepared {
         fault: item.id.clone(),
         kind: item.kind.into(),

@@ -1,6 +1,10 @@
 //! What is looked at before anything is done, rule by rule: what each came to, whether it holds, and where
 //! it is written. Nothing is changed; a rule that does not hold refuses the run.
 
+mod budgets;
+mod claims;
+mod place;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -8,10 +12,15 @@ use std::{
 
 use faultline_proto::{id::RunId, pb, status::State, units, yaml::Span};
 
-use super::{observe::steady_window, one_line};
+pub(super) use self::{
+    budgets::budgets,
+    claims::{claim, claims},
+};
+use super::{observe::steady_window, one_line, pods::waits_at_most};
 use crate::{
     agents::{ANSWER_MAX, Agent, Fleet},
-    experiment::{Experiment, ProbeKind, is_open},
+    cluster::ObjectWatch,
+    experiment::{Experiment, Leaf, PodsProbe, ProbeKind, is_open},
     place::{Place, Pod},
     plan::{Plan, fewest_healthy},
     report::{RuleReport, counted, time},
@@ -50,24 +59,41 @@ impl Rules {
 }
 
 /// Where, when and for how long: what can be said before anybody is asked.
-pub(super) fn fences(experiment: &Experiment, place: &Place) -> Rules {
+pub(super) async fn fences(experiment: &Experiment, place: &Place) -> Rules {
     let mut rules = Rules::default();
     let safety = &experiment.safety;
     if let Some(required) = &safety.require_place {
-        let here = place.describe();
-        let is_it = required.value.is(place.is_sandbox(), place.file());
-        let found = if is_it {
-            Ok(here)
-        } else {
-            Err(format!("this is {here}, and only {} will do", required.value.describe()))
-        };
+        let found = place::is_required(&required.value, place).await;
         rules.note(experiment, "requirePlace", Some(required.span), found);
     }
+    let injects = experiment.leaves().flat_map(|leaf| match leaf {
+        Leaf::Inject(injects) => injects,
+        Leaf::Rest => &[],
+    });
+    for inject in injects.filter(|inject| !inject.spec.is_on_nodes()) {
+        let found = match place.cluster() {
+            Some(_) => Ok("this is a cluster".to_owned()),
+            None => Err("it goes through the API server of a cluster, and this place is none".into()),
+        };
+        let rule = format!("`{}`", inject.spec.kind());
+        rules.note(experiment, &rule, Some(inject.span), found);
+    }
     for probe in &experiment.probes {
-        let ProbeKind::Pods(pods) = &probe.kind else { continue };
-        let found = place.pod_states().map(|_| "this place tells how pods are".to_owned());
-        let rule = format!("probe `{}`", probe.name);
-        rules.note(experiment, &rule, Some(pods.span), found.map_err(|why| why.to_string()));
+        let (span, found) = match &probe.kind {
+            ProbeKind::Pods(pods) => (pods.span, tells_pods(place, pods)),
+            ProbeKind::Kubernetes(object) if place.cluster().is_none() => (
+                object.span,
+                Err("there are no objects of Kubernetes here; only a cluster has them".into()),
+            ),
+            _ => continue,
+        };
+        rules.note(experiment, &format!("probe `{}`", probe.name), Some(span), found);
+    }
+    let of_pods = experiment.assertions.iter().find(|assertion| assertion.measure.of_pods());
+    if let Some(assertion) = of_pods {
+        let told = place.pod_states().map(|_| "this place tells how pods are".to_owned());
+        let rule = format!("assertion `{}`", assertion.measure.name());
+        rules.note(experiment, &rule, Some(assertion.span), told.map_err(|why| why.to_string()));
     }
     let lasts = planned(experiment);
     if let Some(window) = safety.windows.first() {
@@ -88,6 +114,41 @@ pub(super) fn fences(experiment: &Experiment, place: &Place) -> Rules {
     rules
 }
 
+/// Whether a place tells what a probe asks of pods.
+fn tells_pods(place: &Place, asked: &PodsProbe) -> Result<String, String> {
+    place.pod_states().map_err(|why| why.to_string())?;
+    let untold = asked.conditions.types().find(|name| *name != "Ready");
+    match untold.filter(|_| place.cluster().is_none()) {
+        Some(name) => Err(format!("the sandbox tells the condition Ready of pods, and not {name}")),
+        None => Ok("this place tells how pods are".into()),
+    }
+}
+
+/// Begins to watch the objects that probes look at. One that is not there would never be seen to be well.
+pub(super) async fn objects(
+    experiment: &Experiment,
+    place: &Place,
+) -> (Rules, BTreeMap<String, ObjectWatch>) {
+    let (mut rules, mut watches) = (Rules::default(), BTreeMap::new());
+    let Some(cluster) = place.cluster() else { return (rules, watches) };
+    for probe in &experiment.probes {
+        let ProbeKind::Kubernetes(asked) = &probe.kind else { continue };
+        let found = match ObjectWatch::start(cluster.connection(), &asked.object).await {
+            Ok(watch) => match watch.now() {
+                Ok(Some(_)) => {
+                    watches.insert(probe.name.clone(), watch);
+                    Ok(format!("there is {}", asked.object))
+                }
+                Ok(None) => Err(format!("there is no {}", asked.object)),
+                Err(why) => Err(why),
+            },
+            Err(error) => Err(one_line(&error)),
+        };
+        rules.note(experiment, &format!("probe `{}`", probe.name), Some(asked.span), found);
+    }
+    (rules, watches)
+}
+
 /// What a step takes besides its time: agents prepare, commit, prove and revert, or say what is in effect;
 /// and as much for the beginning of a run.
 const MARGIN: Duration = Duration::from_millis(500);
@@ -98,7 +159,9 @@ fn planned(experiment: &Experiment) -> Duration {
     let method = experiment.method.iter().map(|step| step.takes(MARGIN));
     let recoveries = experiment.probes.iter().filter_map(|probe| probe.recovery.as_ref());
     let recovery = recoveries.map(|r| r.within.saturating_add(r.stable_for)).max();
-    let begin = steady_window(experiment).saturating_add(recovery.unwrap_or_default());
+    let begin = steady_window(experiment)
+        .saturating_add(recovery.unwrap_or_default())
+        .saturating_add(waits_at_most(experiment));
     let begin = begin.saturating_add(MARGIN);
     method.fold(begin, Duration::saturating_add)
 }
@@ -145,9 +208,12 @@ pub(super) async fn agents(
         )
     };
     let found = if unfit.is_empty() { Ok(well()) } else { Err(unfit.join("; ")) };
-    rules.note(experiment, "agents", None, found);
+    if !nodes.is_empty() {
+        rules.note(experiment, "agents", None, found);
+    }
 
     let answers = fleet.list(ANSWER_MAX).await;
+    let any_agents = fleet.agents().next().is_some();
     let mut away: BTreeSet<String> = BTreeSet::new();
     let mut foreign: BTreeMap<String, Vec<pb::InjectionStatus>> = BTreeMap::new();
     for (node, answer) in answers {
@@ -167,8 +233,8 @@ pub(super) async fn agents(
     }
     alone(&mut rules, experiment, plan, pods, &foreign);
     if let Some(min) = &experiment.blast_radius.min_healthy {
-        // Of whom nobody can be asked it is not known how they are.
-        let unknown = pods.iter().filter(|pod| !foreign.contains_key(&pod.node));
+        // Of whom nobody can be asked it is not known how they are; but where nobody is at all, nobody is at work.
+        let unknown = pods.iter().filter(|pod| any_agents && !foreign.contains_key(&pod.node));
         away.extend(unknown.map(|pod| pod.uid.clone()));
         let found = fewest_healthy(experiment, plan.fault_steps(), pods, &away);
         let found = found.map_err(|error| one_line(&error)).map(|fewest| match fewest {
@@ -236,7 +302,8 @@ fn alone(
     pods: &[Pod],
     foreign: &BTreeMap<String, Vec<pb::InjectionStatus>>,
 ) {
-    let hit: BTreeSet<&str> = plan.injections().map(|i| i.target.uid.as_str()).collect();
+    let hit: BTreeSet<&str> =
+        plan.injections().flat_map(|i| &i.hits).map(String::as_str).collect();
     let mut any = false;
     for (node, statuses) in foreign {
         for status in statuses {
