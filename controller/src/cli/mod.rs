@@ -4,6 +4,7 @@
 //! mistakes. It does nothing that touches a system.
 
 mod agents;
+mod complete;
 mod completions;
 mod controller;
 mod enter;
@@ -14,6 +15,7 @@ mod keep;
 mod metrics;
 mod place;
 pub mod print;
+mod program;
 mod record;
 mod report;
 mod request;
@@ -28,7 +30,7 @@ pub use request::{HaltRequest, PlanRequest, PsRequest, ResumeRequest, RunRequest
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::{CommandFactory, Parser, Subcommand, ValueHint, error::ErrorKind};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint, error::ErrorKind};
 use clap_complete::Shell;
 use faultline_proto::{InvalidWire, id::FaultId, limits::REASON_BYTES_MAX};
 
@@ -38,6 +40,7 @@ use crate::{
     sandbox,
 };
 use place::{ClusterArgs, PlaceArgs};
+use program::Program;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -253,7 +256,15 @@ enum Stop {
 
 /// The whole program: reads the arguments (the program's own name first) and does what they say.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
-    let cli = match Cli::try_parse_from(place::join_sandbox_number(args)) {
+    let mut args = args.into_iter().peekable();
+    let program = args.peek().map_or(Program::Faultline, |path| Program::of(path));
+    program.remember();
+    if program == Program::PluginCompletion {
+        // Who completes a line reads no complaints.
+        return complete::main(args.skip(1)).unwrap_or(Exit::Refused);
+    }
+    let parsed = program::command().try_get_matches_from(place::join_sandbox_number(args));
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version come this way too. If nobody reads them, that is all right.
@@ -317,7 +328,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
 
 /// Says what is wrong with the arguments of a subcommand, the way clap does.
 fn wrong_usage(command: &str, message: &str) -> Exit {
-    let mut cli = Cli::command();
+    let mut cli = program::command();
     cli.build();
     let error = match cli.find_subcommand_mut(command) {
         Some(command) => command.error(ErrorKind::MissingRequiredArgument, message),

@@ -58,6 +58,7 @@ pub(super) const CLUSTER_RULES: &[Rule] = &[
     ),
     rule("coordination.k8s.io", &["leases"], &["get"], "leaders by the holder of a Lease"),
     rule("", &["endpoints"], &["get"], "leaders by the annotation of an older election"),
+    rule("", &["events"], &["create"], "what a run does, on the pods and nodes that it is done to"),
     rule("", &["pods/exec"], &["create", "get"], "probes and leaders by the answer of a command"),
     rule(
         "",
@@ -73,6 +74,7 @@ pub(super) const NAMESPACE_RULES: &[Rule] = &[
         names: &[CA_SECRET, AGENT_SECRET, CONTROLLER_SECRET],
         ..rule("", &["secrets"], &["get", "patch"], "its identity, and the renewal of certificates")
     },
+    rule("", &["configmaps"], &["create", "list", "delete"], "what the newest runs came to"),
     rule("apps", &["daemonsets"], &["get"], "which nodes should have an agent"),
     rule(
         "coordination.k8s.io",

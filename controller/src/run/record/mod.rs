@@ -6,6 +6,7 @@
 //! attempts of probes are left out first, and room is kept for the rest.
 
 mod disk;
+mod listener;
 mod tell;
 mod writer;
 
@@ -25,6 +26,7 @@ use std::{
 use faultline_probe::Sample;
 use faultline_proto::{id::RunId, yaml::Source};
 
+pub use self::listener::{Heard, Listener};
 pub(super) use self::tell::Taps;
 use self::writer::{Failure, Lines, Told};
 use crate::{
@@ -48,6 +50,9 @@ pub struct Recorder {
     origin: Instant,
     started: Duration,
     writer: Option<Arc<Writer>>,
+    listener: Option<Listener>,
+    /// A trace is made of the run.
+    is_traced: bool,
 }
 
 #[derive(Debug)]
@@ -64,7 +69,8 @@ impl Recorder {
     pub fn nowhere() -> Self {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let run_id = RunId::random().unwrap_or(RunId::from_bits(started.as_secs()));
-        Self { run_id, origin: Instant::now(), started, writer: None }
+        let origin = Instant::now();
+        Self { run_id, origin, started, writer: None, listener: None, is_traced: false }
     }
 
     /// For a run that begins now, into a new file. `source` is what the experiment was read from.
@@ -83,13 +89,35 @@ impl Recorder {
         let (queue, told) = mpsc::channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let failure = Arc::new(Mutex::new(Failure::default()));
-        let clock = Self { writer: None, ..self };
+        let listener = self.listener.clone();
+        let clock = Self { writer: None, listener: None, ..self };
         let lines = Lines::new(file, told, Arc::clone(&waiting), Arc::clone(&failure), clock)?;
         thread::Builder::new().name("journal".into()).spawn(move || lines.write())?;
         let source = Arc::clone(source);
         let lost = AtomicUsize::new(0);
         let writer = Some(Arc::new(Writer { source, queue, waiting, lost, failure }));
-        Ok(Self { writer, ..self })
+        Ok(Self { writer, listener, ..self })
+    }
+
+    /// The same, and somebody hears what happens.
+    #[must_use]
+    pub fn heard_by(self, listener: Listener) -> Self {
+        Self { listener: Some(listener), ..self }
+    }
+
+    /// The same, of a run that a trace is made of.
+    #[must_use]
+    pub fn traced(self, is_traced: bool) -> Self {
+        Self { is_traced, ..self }
+    }
+
+    /// The id of the trace that is made of the run.
+    pub(super) fn trace_id(&self) -> Option<String> {
+        #[cfg(feature = "otlp")]
+        let id = || crate::traces::trace_id(&self.run_id.to_string());
+        #[cfg(not(feature = "otlp"))]
+        let id = String::new;
+        self.is_traced.then(id)
     }
 
     /// The run's id.
@@ -132,6 +160,9 @@ impl Recorder {
 
     /// Writes down what has happened just now.
     pub fn tell(&self, event: Event) {
+        if let Some(listener) = &self.listener {
+            listener.tell(&event);
+        }
         let Some(writer) = &self.writer else { return };
         let lost = writer.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
