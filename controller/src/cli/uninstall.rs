@@ -70,8 +70,12 @@ async fn uninstall(
         Err(error) => return Ok(Err(error)),
     };
     let unproven = match Cluster::connect(&choice).await {
-        Ok(cluster) => prove(Place::Cluster(Box::new(cluster)), &console).await?,
-        // Nobody can be asked: not who could be, and would say that it is not so.
+        Ok(cluster) => {
+            let place = Place::Cluster(Box::new(cluster));
+            // Without an identity, say, nobody can be asked.
+            prove(place, &console).await.unwrap_or_else(|error| vec![format!("{error:#}")])
+        }
+        // No agent is there that could say whether it is so.
         Err(error @ (ClusterError::NotInstalled { .. } | ClusterError::Identity { .. })) => {
             vec![one_line(&error)]
         }

@@ -54,6 +54,7 @@ fn deployment(settings: &Settings) -> Value {
 
 fn container(settings: &Settings) -> Value {
     let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
+    let health = json!({ "path": "/healthz", "port": "metrics" });
     json!({
         "name": "controller",
         "image": settings.images.controller(),
@@ -65,6 +66,8 @@ fn container(settings: &Settings) -> Value {
             field("FAULTLINE_INSTALLATION", "metadata.namespace"),
         ],
         "ports": [{ "name": "metrics", "containerPort": CONTROLLER_METRICS_PORT, "protocol": "TCP" }],
+        "readinessProbe": { "httpGet": health, "periodSeconds": 5 },
+        "livenessProbe": { "httpGet": health, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6 },
         "resources": {
             "requests": { "cpu": "10m", "memory": "64Mi" },
             "limits": { "memory": "512Mi" },
