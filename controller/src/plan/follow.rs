@@ -265,8 +265,11 @@ impl<'a> Follower<'a> {
         self.guard.check(injections(), &self.pods)?;
         check_protected(self.experiment, injections(), &self.pods)?;
         let hit = injections();
-        let hit: BTreeSet<&str> =
-            hit.flat_map(|i| &i.hits).map(String::as_str).filter(|uid| there.contains(uid)).collect();
+        let hit: BTreeSet<&str> = hit
+            .flat_map(|i| &i.hits)
+            .map(String::as_str)
+            .filter(|uid| there.contains(uid))
+            .collect();
         let matched = self.pods.iter().filter(|pod| {
             self.experiment.targets.values().any(|selector| select::matches(selector, pod))
         });

@@ -119,7 +119,8 @@ fn follower<'a>(experiment: &'a Experiment, pods: &[Pod]) -> Follower<'a> {
 /// The uids that the first step is on, and in what it says, these addresses.
 fn first_step(follower: &Follower<'_>) -> Vec<String> {
     let fault = follower.step(0).remove(0).expect("a fault");
-    let mut uids: Vec<String> = fault.injections.into_iter().map(|i| i.target.uid().to_owned()).collect();
+    let mut uids: Vec<String> =
+        fault.injections.into_iter().map(|i| i.target.uid().to_owned()).collect();
     uids.sort();
     uids
 }

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use kube::{
     Api,
-    api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions},
+    api::{
+        ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions,
+    },
     core::GroupVersionKind,
 };
 use serde_json::{Value, json};
@@ -169,7 +171,9 @@ async fn stuck_pods(
         left.push(format!("pod {namespace}/{name} of this fault is still there"));
         if pod.metadata.deletion_timestamp.is_none() {
             let params = only(pod.metadata.uid.clone());
-            gone(connection.answer(asked("delete").named(&name), api.delete(&name, &params)).await)?;
+            gone(
+                connection.answer(asked("delete").named(&name), api.delete(&name, &params)).await,
+            )?;
         }
     }
     Ok(left)
