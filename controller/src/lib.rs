@@ -23,3 +23,6 @@ pub mod stop;
 pub mod metrics;
 pub mod report;
 pub mod sandbox;
+pub mod send;
+#[cfg(any(test, feature = "otlp"))]
+pub mod traces;

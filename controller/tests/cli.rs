@@ -325,6 +325,13 @@ fn metrics_that_have_nowhere_to_go_are_told_before_anything_is_run() {
     assert_eq!(code, 2, "{err}");
     assert!(err.contains("over http only"), "{err}");
 
+    #[cfg(feature = "otlp")]
+    {
+        let traced = ["run", "--sandbox", GOOD, "--otlp-endpoint", "http://localhost:4318"];
+        let (code, _, err) = faultline(&traced);
+        assert_eq!(code, 2, "{err}");
+        assert!(err.contains("from which no collector is reached"), "{err}");
+    }
     let folder = tempfile::tempdir().expect("a directory");
     let foreign = file(&folder, "node.prom", b"up 1\n").display().to_string();
     let nowhere = folder.path().join("no/such/x.prom").display().to_string();

@@ -68,7 +68,7 @@ async fn measure(entered: &Entered) {
         };
         let began = Instant::now();
         fleet
-            .prepare(run_id, &BTreeMap::from([(node.clone(), vec![injection])]), false)
+            .prepare(run_id, &BTreeMap::from([(node.clone(), vec![injection])]).into(), false)
             .await
             .expect("prepared");
         let prepared = Instant::now();

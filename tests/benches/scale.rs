@@ -53,7 +53,7 @@ async fn measure() {
         let (injections, ids) = injections(&crowd);
         let prepare = Instant::now();
         let run_id = RunId::random().expect("random bytes");
-        fleet.prepare(run_id, &injections, false).await.expect("prepared");
+        fleet.prepare(run_id, &injections.into(), false).await.expect("prepared");
         times.entry("3 prepare").or_default().push(prepare.elapsed());
         let commit = Instant::now();
         let answers = fleet.commit(&ids).await;

@@ -94,7 +94,7 @@ impl Agent {
         let ids = injections.iter().map(|injection| injection.fault_id.clone()).collect();
         let injections = BTreeMap::from([(self.endpoint.node.clone(), injections)]);
         let ids = BTreeMap::from([(self.endpoint.node.clone(), ids)]);
-        fleet.prepare(RunId::from_bits(1), &injections, false).await.expect("prepared");
+        fleet.prepare(RunId::from_bits(1), &injections.into(), false).await.expect("prepared");
         for answer in fleet.commit(&ids).await.into_values() {
             for status in answer.expect("committed") {
                 assert_eq!(State::from_wire(status.state), Some(State::Active), "{status:?}");

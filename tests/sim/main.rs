@@ -2,9 +2,11 @@
 //! real agent's service against a controller that sends nonsense. No kernel is touched.
 
 mod background;
+mod certificates;
 mod fleet;
 mod follow;
 mod house;
+mod leave;
 mod limits;
 mod method;
 mod metrics;

@@ -21,11 +21,11 @@ const FAULT: &str = "00000000000000a1";
 
 /// Injects one fault on a node, as another controller would have.
 async fn inject(place: &Place, node: &str) {
-    let credentials = place.credentials().expect("readable");
+    let credentials = place.credentials().await.expect("readable");
     let (fleet, _) = Fleet::connect_some(&place.agents(), &credentials).await;
     let injection = pb::Injection { fault_id: FAULT.into(), ..pb::Injection::default() };
     let injections = BTreeMap::from([(node.to_owned(), vec![injection])]);
-    fleet.prepare(RunId::from_bits(1), &injections, false).await.expect("prepared");
+    fleet.prepare(RunId::from_bits(1), &injections.into(), false).await.expect("prepared");
     let ids = BTreeMap::from([(node.to_owned(), vec![FAULT.to_owned()])]);
     for (node, answer) in fleet.commit(&ids).await {
         answer.unwrap_or_else(|e| panic!("{node}: {e}"));

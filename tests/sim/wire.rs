@@ -25,8 +25,8 @@ type Change = fn(&mut pb::PrepareRequest);
 
 pub(super) struct Agent {
     address: SocketAddr,
-    authority: Authority,
-    dir: TempDir,
+    pub(super) authority: Authority,
+    pub(super) dir: TempDir,
     resolver: Arc<Resolver>,
 }
 
@@ -77,7 +77,21 @@ fn agent_after(leave: impl FnOnce(&Path)) -> Agent {
 }
 
 impl Agent {
-    async fn client(&self, credentials: &Credentials) -> Result<AgentClient<Channel>, Status> {
+    pub(super) async fn client(
+        &self,
+        credentials: &Credentials,
+    ) -> Result<AgentClient<Channel>, Status> {
+        for _ in 0..100 {
+            if let Some(client) = self.try_once(credentials).await {
+                return Ok(client);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Err(Status::unavailable("no connection"))
+    }
+
+    /// One attempt to connect.
+    pub(super) async fn try_once(&self, credentials: &Credentials) -> Option<AgentClient<Channel>> {
         let tls = ClientTlsConfig::new()
             .domain_name(agent_server_name("node1"))
             .ca_certificate(Certificate::from_pem(&credentials.ca_pem))
@@ -88,13 +102,7 @@ impl Agent {
         let endpoint = Endpoint::from_shared(format!("https://{}", self.address))
             .and_then(|e| e.tls_config(tls))
             .expect("an endpoint");
-        for _ in 0..100 {
-            if let Ok(channel) = endpoint.connect().await {
-                return Ok(AgentClient::new(channel));
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Err(Status::unavailable("no connection"))
+        endpoint.connect().await.ok().map(AgentClient::new)
     }
 
     pub(super) async fn controller(&self) -> AgentClient<Channel> {

@@ -66,7 +66,6 @@ async fn follow(
             Ok(read.zip(config))
         });
         match found {
-            Ok(None) => {}
             Ok(Some((read, config))) => {
                 *current.write().unwrap_or_else(PoisonError::into_inner) = config;
                 identity = read;
@@ -78,7 +77,7 @@ async fn follow(
                 complained = chain(&error);
                 warn!(error = %complained, "the certificates changed and cannot be used; the old ones stay in use");
             }
-            Err(_) => {}
+            Ok(None) | Err(_) => {}
         }
     }
 }

@@ -56,6 +56,12 @@ pub struct Orders {
     pub api: Vec<Injection>,
 }
 
+impl From<ByNode<pb::Injection>> for Orders {
+    fn from(nodes: ByNode<pb::Injection>) -> Self {
+        Self { nodes, api: Vec::new() }
+    }
+}
+
 /// What is to be prepared, by node.
 pub type ByNode<T> = BTreeMap<String, Vec<T>>;
 

@@ -31,19 +31,19 @@ Examples:
   faultline install --image registry.example.com/faultline
   faultline install --node-selector kubernetes.io/os=linux --protect-namespace payments
   faultline install --rotate
-  faultline install --print --without-secrets > faultline.yaml
+  faultline install --print --without-identities > faultline.yaml
 
 Run again, it brings what is installed up to date: identities that are good stay, and what somebody else
 changed of our fields is set back. It ends with what `faultline doctor` says.
 
---print needs no cluster. With fresh identities, which it makes for this text and keeps nowhere, `kubectl
-apply -f -` of it is a whole installation; whoever reads the text has the keys of it. With
---without-secrets, the same text comes every time: for a repository. The identities are then made by
-`faultline install` once, or come as the Secrets faultline-ca, faultline-agent and faultline-controller, each
-with ca.crt, tls.crt and tls.key.";
+--print needs no cluster. It makes identities for this text and keeps them nowhere: whoever reads the text has
+the keys of it. With --without-identities the same text comes every time and has no secret in it, for a
+repository: its Secrets are empty, and the controller in the cluster fills them. `kubectl apply -f -` of
+either is a whole installation.";
 
 /// What can be said about an installation.
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct InstallArgs {
     /// The namespace; it is made if it is not there
     #[arg(long, value_name = "NAMESPACE", default_value = NAMESPACE_DEFAULT, value_parser = namespace)]
@@ -62,7 +62,7 @@ pub(super) struct InstallArgs {
     state_dir: String,
     /// Leave out a capability that the container runtime has not itself; may be given again
     ///
-    /// Without SYS_RESOURCE, `oomVictim: kernel` of memory pressure may hit the helper instead of the target.
+    /// Without `SYS_RESOURCE`, `oomVictim: kernel` of memory pressure may hit the helper instead of the target.
     #[arg(long, value_name = "NAME", value_parser = capability, conflicts_with = "privileged")]
     without_capability: Vec<&'static str>,
     /// A namespace whose pods agents never touch, beside kube-system and their own; may be given again
@@ -74,9 +74,9 @@ pub(super) struct InstallArgs {
     /// Print all manifests as YAML, and do nothing
     #[arg(long, conflicts_with_all = ["no_wait", "timeout"])]
     print: bool,
-    /// Print them without identities
+    /// Print them without identities: the controller in the cluster makes them
     #[arg(long, requires = "print")]
-    without_secrets: bool,
+    without_identities: bool,
     /// Do not wait until the agents answer
     #[arg(long)]
     no_wait: bool,
@@ -117,7 +117,7 @@ pub(super) fn main(args: InstallArgs, output: Output) -> anyhow::Result<Exit> {
         protected_namespaces: args.protect_namespace,
     };
     if args.print {
-        let secrets = if args.without_secrets { Secrets::Without } else { Secrets::Fresh };
+        let secrets = if args.without_identities { Secrets::Empty } else { Secrets::Fresh };
         print::out(&manifests(&settings, secrets).context("cannot make keys and certificates")?)?;
         return Ok(Exit::Held);
     }

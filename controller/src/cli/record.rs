@@ -16,14 +16,23 @@ pub(super) struct Record {
     files: Option<RunFiles>,
 }
 
+/// What is kept of a run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kept<'a> {
+    /// Where its report goes; `None`: nowhere.
+    pub(super) report_dir: Option<&'a Path>,
+    /// A trace is made of it.
+    pub(super) traced: bool,
+}
+
 impl Record {
-    /// Begins the record of a run that begins now, in a directory of its own below `report_dir`.
+    /// Begins the record of a run that begins now, in a directory of its own below that of reports.
     ///
     /// # Errors
     /// When that cannot be made. A run whose report has nowhere to go is better not begun.
-    pub(super) fn begin(loaded: &Loaded, report_dir: Option<&Path>) -> io::Result<Self> {
-        let recorder = Recorder::nowhere();
-        let Some(dir) = report_dir else { return Ok(Self { recorder, files: None }) };
+    pub(super) fn begin(loaded: &Loaded, keep: Kept<'_>) -> io::Result<Self> {
+        let recorder = Recorder::nowhere().traced(keep.traced);
+        let Some(dir) = keep.report_dir else { return Ok(Self { recorder, files: None }) };
         let run_id = recorder.run_id().to_string();
         let files = RunFiles::create(dir, &loaded.experiment.name, &run_id)?;
         let recorder = recorder

@@ -11,7 +11,7 @@ use super::{
     Exit, Output, PlanRequest, RunRequest,
     enter::{Entry, build, inside, take_down},
     print,
-    record::Record,
+    record::{Kept, Record},
 };
 use crate::{
     cluster::{Cluster, Events},
@@ -39,13 +39,14 @@ pub(super) fn run(request: RunRequest) -> anyhow::Result<Exit> {
         print::failure(output, &run::one_line(&error), Exit::Invalid);
         return Ok(Exit::Invalid);
     }
+    let keep = Kept { report_dir, traced: metrics.is_traced() };
     inside(place, output, async |mut entry| {
         let interrupt = Interrupt::listen().context("cannot listen for Ctrl-C")?;
         let console = Console::new(output);
         let mut exit = Exit::Held;
         let mut reports = Vec::new();
         for loaded in &experiments {
-            let (report, next) = run_one(loaded, entry, &console, &interrupt, report_dir).await;
+            let (report, next) = run_one(loaded, entry, &console, &interrupt, keep).await;
             entry = next;
             metrics.tell(&report, &console).await;
             exit = exit.worse(report.verdict.into());
@@ -77,12 +78,12 @@ async fn run_one(
     entry: Entry,
     console: &Console,
     interrupt: &Interrupt,
-    report_dir: Option<&Path>,
+    keep: Kept<'_>,
 ) -> (Report, Entry) {
     match entry {
         Entry::Inventory(inventory) => {
             let place = Place::Inventory(inventory);
-            let (report, place) = run_in(loaded, place, console, interrupt, report_dir).await;
+            let (report, place) = run_in(loaded, place, console, interrupt, keep).await;
             let Some(Place::Inventory(inventory)) = place else {
                 unreachable!("it was made of one")
             };
@@ -90,7 +91,7 @@ async fn run_one(
         }
         Entry::Cluster(cluster) => {
             let place = Place::Cluster(cluster);
-            let (report, place) = run_in(loaded, place, console, interrupt, report_dir).await;
+            let (report, place) = run_in(loaded, place, console, interrupt, keep).await;
             let Some(Place::Cluster(cluster)) = place else { unreachable!("it was made of one") };
             (report, Entry::Cluster(cluster))
         }
@@ -102,11 +103,11 @@ async fn run_one(
                         "the sandbox's directory {directory} is left; the next sandbox removes it"
                     )));
                     let place = Place::Sandbox(sandbox);
-                    let ran = run_in(loaded, place, console, interrupt, report_dir).await;
+                    let ran = run_in(loaded, place, console, interrupt, keep).await;
                     interrupt.leaves(None);
                     ran.0
                 }
-                Err(error) => not_begun(loaded, format!("{error:#}"), console, report_dir),
+                Err(error) => not_begun(loaded, format!("{error:#}"), console, keep),
             };
             (report, Entry::Sandbox { entered, nodes })
         }
@@ -118,11 +119,11 @@ async fn run_in(
     place: Place,
     console: &Console,
     interrupt: &Interrupt,
-    report_dir: Option<&Path>,
+    keep: Kept<'_>,
 ) -> (Report, Option<Place>) {
     show_nobody(loaded, &place, console).await;
     let place = Arc::new(place);
-    let record = Record::begin(loaded, report_dir);
+    let record = Record::begin(loaded, keep);
     let mut events = None;
     let mut report = match &record {
         Ok(Record { recorder, .. }) => {
@@ -178,13 +179,8 @@ async fn keep_in_cluster(
 }
 
 /// What a run came to whose place could not be made.
-fn not_begun(
-    loaded: &Loaded,
-    reason: String,
-    console: &Console,
-    report_dir: Option<&Path>,
-) -> Report {
-    let record = Record::begin(loaded, report_dir);
+fn not_begun(loaded: &Loaded, reason: String, console: &Console, keep: Kept<'_>) -> Report {
+    let record = Record::begin(loaded, keep);
     let recorder = record.as_ref().map_or_else(|_| Recorder::nowhere(), |r| r.recorder.clone());
     let report = run::refused(&loaded.experiment, "a sandbox", reason, &recorder);
     console.report(&report);

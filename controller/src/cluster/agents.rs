@@ -97,9 +97,10 @@ pub(super) fn not_ready(pods: &[Arc<v1::Pod>], installation: &str) -> Vec<String
     };
     let waiting = pods.iter().filter(of_installation).filter(|pod| !ready(pod));
     let mut lines: Vec<String> = waiting
-        .map(|pod| match node(pod) {
-            Some(node) => format!("{node}: {}", why_not_running(pods, installation, &node)),
-            None => {
+        .map(|pod| {
+            if let Some(node) = node(pod) {
+                format!("{node}: {}", why_not_running(pods, installation, &node))
+            } else {
                 let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
                 let why =
                     conditions.filter(|c| c.status == "False").find_map(|c| c.message.clone());

@@ -180,7 +180,7 @@ impl NodeHealth {
             left(self.clock_uncertainty_ms),
         );
         if self.active > 0 {
-            line += &format!(", {} in effect", counted(self.active, "fault"));
+            line.extend([", ", counted(self.active, "fault").as_str(), " in effect"]);
         }
         line
     }

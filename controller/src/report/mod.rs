@@ -64,12 +64,21 @@ pub struct Report {
     pub place: String,
     /// When it began, in seconds since 1970 (UTC).
     pub started_unix_seconds: u64,
+    /// The same in milliseconds; 0 in a report of an earlier version.
+    #[serde(default)]
+    pub started_unix_ms: u64,
+    /// The trace that was made of it, where one was.
+    #[serde(default)]
+    pub trace_id: Option<String>,
     /// How long it took.
     pub duration_ms: f64,
     /// How it ended.
     pub verdict: Verdict,
     /// Why, each in one sentence; the first is the one that decided.
     pub reasons: Vec<String>,
+    /// The parts that it had, in order; each ends as the next begins.
+    #[serde(default)]
+    pub phases: Vec<PhaseReport>,
     /// Every fault on every target.
     pub injections: Vec<InjectionReport>,
     /// Who would have been followed, and which limit was in the way.
@@ -96,6 +105,18 @@ pub struct Report {
     pub agents: Vec<AgentReport>,
     /// The exit code of the command.
     pub exit_code: u8,
+}
+
+/// A part of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PhaseReport {
+    /// Which.
+    pub phase: journal::Phase,
+    /// Which step of the method it belongs to, from 1.
+    pub step: Option<usize>,
+    /// When it began, since the run did.
+    pub began_ms: f64,
 }
 
 impl Report {
@@ -181,6 +202,12 @@ pub struct InjectionReport {
     pub effect: String,
     /// What was observed of the effect.
     pub evidence: String,
+    /// When all agents of its step had prepared, since the run began; `null` of one that came later.
+    #[serde(default)]
+    pub prepared_at_ms: Option<f64>,
+    /// When its agent was told to inject it, since the run began.
+    #[serde(default)]
+    pub ordered_at_ms: Option<f64>,
     /// When it was injected, since the run began.
     pub injected_at_ms: Option<f64>,
     /// When it was proven that nothing is left, since the run began.

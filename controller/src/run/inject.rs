@@ -104,6 +104,8 @@ impl Run<'_> {
         let plans: BTreeMap<String, String> =
             prepared.into_iter().map(|item| (item.fault_id, item.plan)).collect();
         let tracked: Shared = Arc::new(Mutex::new(track(faults, &injections, &plans)));
+        let now = Instant::now();
+        lock(&tracked).values_mut().for_each(|item| item.prepared = Some(now));
         self.mark_followed(&tracked, faults);
         self.record_prepared(&tracked, &injections);
         for item in lock(&tracked).values() {

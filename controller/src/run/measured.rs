@@ -37,6 +37,8 @@ impl Run<'_> {
                 .map_or("unknown".into(), |s| name(format!("{s:?}"))),
             effect: proof(item).map_or("unknown".into(), |p| name(format!("{p:?}"))),
             evidence: status.effect.clone().unwrap_or_default().evidence,
+            prepared_at_ms: item.prepared.map(|at| millis(self.run_time(at))),
+            ordered_at_ms: item.ordered.map(|at| millis(self.run_time(at))),
             injected_at_ms: committed.map(|at| millis(self.run_time(at))),
             reverted_at_ms: reverted.map(|at| millis(self.run_time(at))),
             time_to_effect_ms: self.time_to_effect(item).map(millis),

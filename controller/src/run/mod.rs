@@ -68,8 +68,8 @@ use crate::{
     plan::{Follower, Plan, PlanError, PlannedStep},
     probe::{self, CurrentPod, Running, Times},
     report::{
-        Console, Environment, InjectionReport, Report, RuleReport, SCHEMA_VERSION, Verdict,
-        cleaned,
+        Console, Environment, InjectionReport, PhaseReport, Report, RuleReport, SCHEMA_VERSION,
+        Verdict, cleaned,
         journal::{Event, Phase},
         millis,
     },
@@ -104,6 +104,7 @@ struct Run<'a> {
     taps: Taps,
     /// The pods of the targets, as they are lost and come back.
     pods: Pods,
+    phases: Vec<PhaseReport>,
     /// The step of the method that is under way.
     step: Option<usize>,
     /// The stop conditions, until the watch takes them.
@@ -169,6 +170,7 @@ pub async fn run_recorded(
         probes: Vec::new(),
         taps: Taps::default(),
         pods: Pods::default(),
+        phases: Vec::new(),
         step: None,
         watched: Vec::new(),
         away: BTreeSet::new(),
@@ -212,6 +214,7 @@ pub async fn run_recorded(
         duration_ms: millis(origin.elapsed()),
         verdict,
         reasons,
+        phases: std::mem::take(&mut run.phases),
         injections: std::mem::take(&mut run.injections),
         not_followed: std::mem::take(&mut run.not_followed),
         commit_skew_ms: run.commit_skew.map(millis),
@@ -259,9 +262,12 @@ fn nothing_done(experiment: &Experiment, place: String, recorder: &Recorder) -> 
         seed: experiment.seed,
         place,
         started_unix_seconds: recorder.started().as_secs(),
+        started_unix_ms: u64::try_from(recorder.started().as_millis()).unwrap_or(u64::MAX),
+        trace_id: recorder.trace_id(),
         duration_ms: 0.0,
         verdict,
         reasons: Vec::new(),
+        phases: Vec::new(),
         injections: Vec::new(),
         not_followed: Vec::new(),
         commit_skew_ms: None,

@@ -38,6 +38,8 @@ pub(super) struct Tracked {
     pub(super) duration: Duration,
     pub(super) plan: String,
     pub(super) status: Option<pb::InjectionStatus>,
+    /// When it and all others of its step had been prepared; not of one that came later.
+    pub(super) prepared: Option<Instant>,
     /// When the injection was ordered.
     pub(super) ordered: Option<Instant>,
     /// When the revert was asked for.
@@ -95,6 +97,7 @@ impl Tracked {
             duration: lasts(fault, injection),
             plan: String::new(),
             status: None,
+            prepared: None,
             ordered: None,
             revert_asked: None,
             told: Told::default(),
@@ -279,6 +282,7 @@ mod tests {
             duration: Duration::ZERO,
             plan: String::new(),
             status: None,
+            prepared: None,
             ordered: None,
             revert_asked: None,
             told: Told::default(),

@@ -64,7 +64,7 @@ fn join(file: &str) -> anyhow::Result<()> {
             "echo": echo,
             "hostname": String::from_utf8_lossy(&hostname.stdout),
             "describe": place.describe(),
-            "ca": place.credentials()?.ca_pem,
+            "ca": place.credentials().await?.ca_pem,
         }));
         Ok(())
     })

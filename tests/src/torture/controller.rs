@@ -88,7 +88,7 @@ impl Carrier<'_> {
             self.note(&order.id.to_string(), |known| known.deadline = Some(deadline));
             by_node.entry(order.node.clone()).or_default().push(injection(order, deadline));
         }
-        let orders = Orders { nodes: by_node.clone(), ..Orders::default() };
+        let orders = Orders::from(by_node.clone());
         if let Err(errors) = self.fleet.prepare(self.run.id, &orders, false).await {
             let why = errors.iter().map(reason).next().unwrap_or_default();
             for order in &self.run.orders {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use faultline::agents::{ANSWER_MAX, Fleet, Orders};
+use faultline::agents::{ANSWER_MAX, ByNode, Fleet, Orders};
 use faultline_proto::{
     fault::{Around, KINDS, Scope},
     id::{FaultId, RunId},
@@ -151,8 +151,7 @@ pub(super) async fn prepare(
         lease_ms: 1000,
         deadline_boottime_ns: now().after(PREPARED_LIFETIME).as_nanos(),
     };
-    let nodes = [(node.name.clone(), vec![injection])].into();
-    let orders = Orders { nodes, ..Orders::default() };
+    let orders = Orders::from(ByNode::from([(node.name.clone(), vec![injection])]));
     // Of a run of its own: where it is refused, only that is given up.
     let run = RunId::from_bits(!plan.number.rotate_left(32));
     let refused = fleet.prepare(run, &orders, dry_run).await.err();

@@ -58,11 +58,23 @@ pub enum InstallError {
 }
 
 fn lines(why: &[String]) -> String {
-    why.iter().map(|line| format!("\n    {line}")).collect()
+    why.iter().flat_map(|line| ["\n    ", line]).collect()
 }
 
 fn missing_access(who: Option<&str>, missing: &[Asked]) -> String {
-    let all = lines(&missing.iter().map(ToString::to_string).collect::<Vec<_>>());
+    // By what is asked for, since it is mostly several verbs of one resource.
+    let mut by_resource: Vec<(String, Vec<&str>)> = Vec::new();
+    for asked in missing {
+        let of = asked.to_string();
+        let resource = of.strip_prefix(asked.verb).unwrap_or(&of).trim_start().to_owned();
+        match by_resource.iter_mut().find(|(known, _)| *known == resource) {
+            Some((_, verbs)) => verbs.push(asked.verb),
+            None => by_resource.push((resource, vec![asked.verb])),
+        }
+    }
+    let all =
+        by_resource.iter().map(|(resource, verbs)| format!("{} {resource}", verbs.join(", ")));
+    let all = lines(&all.collect::<Vec<_>>());
     let subject = match who.and_then(|who| who.strip_prefix("system:serviceaccount:")) {
         Some(account) => format!("--serviceaccount={account}"),
         None => format!("--user={}", who.unwrap_or("NAME")),
@@ -82,14 +94,15 @@ mod tests {
     fn all_that_is_missing_is_told_at_once() {
         let missing = vec![
             Asked::new("create", "namespaces"),
+            Asked::new("get", "daemonsets.apps").within("faultline"),
             Asked::new("patch", "daemonsets.apps").within("faultline"),
         ];
         let error =
             InstallError::Access { who: Some("system:serviceaccount:ci:runner".into()), missing };
         assert_eq!(
             error.to_string(),
-            "nothing was changed, since system:serviceaccount:ci:runner may not:\n    create namespaces\n    patch \
-             daemonsets.apps in namespace faultline\nwhoever administers the cluster does it in their place, or allows it \
+            "nothing was changed, since system:serviceaccount:ci:runner may not:\n    create namespaces\n    get, \
+             patch daemonsets.apps in namespace faultline\nwhoever administers the cluster does it in their place, or allows it \
              with: kubectl create clusterrolebinding faultline-installer --clusterrole=cluster-admin \
              --serviceaccount=ci:runner"
         );

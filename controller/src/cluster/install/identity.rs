@@ -40,6 +40,8 @@ const VALID_FOR: Duration = Duration::from_hours(24 * 365);
 /// What is kept in a cluster. What cannot be read counts as not there.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
+    /// The authority's Secret is there, and nothing is in it: it waits to be filled.
+    pub(super) is_empty: bool,
     pub(super) authority: Option<Identity>,
     pub(super) previous_pem: Option<String>,
     pub(super) agent: Option<Identity>,
@@ -111,11 +113,17 @@ impl Identities {
         Self::under(authority, previous_pem, kept.agent, kept.controller, notes, now)
     }
 
-    /// The same, but that the authority stays, and whether it should not. `None` if there is none that could sign.
+    /// The same, but that an authority stays, and whether it should not. `None` if there is one that cannot sign: what is
+    /// broken is not replaced while nobody looks.
     pub(super) fn renewed(
         kept: Kept,
         now: SystemTime,
     ) -> Result<Option<(Self, bool)>, rcgen::Error> {
+        if kept.is_empty {
+            let mut this = Self::new()?;
+            this.notes.push("a certificate authority, and certificates of it".into());
+            return Ok(Some((this, false)));
+        }
         let Some((authority, age)) = kept.authority.and_then(|kept| usable(kept, now)) else {
             return Ok(None);
         };
@@ -203,14 +211,14 @@ impl Identities {
         let leaf = |name: &str, component: &str, identity: &Identity| {
             let mut data = data(identity);
             data[CA_FILE] = base64(&self.bundle());
-            secret(namespace, component, name, data)
+            secret(namespace, component, name, &data)
         };
         let mut of_authority = data(self.authority.identity());
         if let Some(previous) = &self.previous_pem {
             of_authority[PREVIOUS_FILE] = base64(previous);
         }
         vec![
-            secret(namespace, CONTROLLER, CA_SECRET, of_authority),
+            secret(namespace, CONTROLLER, CA_SECRET, &of_authority),
             leaf(AGENT_SECRET, AGENT, &self.agent),
             leaf(CONTROLLER_SECRET, CONTROLLER, &self.controller),
         ]
@@ -259,8 +267,16 @@ fn issue(authority: &Authority, side: Side) -> Result<Identity, rcgen::Error> {
     authority.issue(side.name(), side.usage(), VALID_FOR)
 }
 
-fn secret(namespace: &str, component: &str, name: &str, data: Value) -> Object {
-    let body = json!({ "type": "kubernetes.io/tls", "data": data });
+/// The Secrets, before there are identities.
+pub(super) fn empty(namespace: &str) -> Vec<Object> {
+    let of = |component: &str, name: &str| {
+        Object::new(SECRET, namespace, component, name, json!({ "type": "Opaque" }))
+    };
+    vec![of(CONTROLLER, CA_SECRET), of(AGENT, AGENT_SECRET), of(CONTROLLER, CONTROLLER_SECRET)]
+}
+
+fn secret(namespace: &str, component: &str, name: &str, data: &Value) -> Object {
+    let body = json!({ "type": "Opaque", "data": data });
     Object::new(SECRET, namespace, component, name, body)
 }
 
@@ -281,6 +297,7 @@ mod tests {
 
     fn kept(identities: &Identities) -> Kept {
         Kept {
+            is_empty: false,
             authority: Some(identities.authority.identity().clone()),
             previous_pem: identities.previous_pem.clone(),
             agent: Some(identities.agent.clone()),
@@ -340,6 +357,18 @@ mod tests {
         first.forget();
         let over = of(kept(&first), false, now);
         assert!(!over.is_changing() && over.notes.is_empty());
+    }
+
+    #[test]
+    fn secrets_without_content_are_filled_and_a_broken_authority_is_left_to_a_person() {
+        let now = SystemTime::now();
+        let empty = Kept { is_empty: true, ..Kept::default() };
+        let (filled, due) = Identities::renewed(empty, now).expect("made").expect("filled");
+        assert!(filled.is_signed(now) && !due);
+        let broken = Kept { authority: None, ..kept(&filled) };
+        assert!(Identities::renewed(broken, now).expect("told").is_none());
+        let (same, _) = Identities::renewed(kept(&filled), now).expect("made").expect("there");
+        assert!(same.notes.is_empty());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::{
 };
 
 /// Makes the certificates of agents and controller anew that are in the last third of their time, or that are missing
-/// or broken. Agents take the new one up by themselves. Returns what was done, in sentences; nothing, mostly.
+/// or broken. Where the Secrets are there and empty, as `kubectl apply -k deploy/` makes them, all are made. Agents take the new one up by themselves. Returns what was done, in sentences; nothing, mostly.
 ///
 /// The authority is not changed: that takes somebody who waits for all agents, `faultline install --rotate`. What it
 /// says of an authority that is in the last third of its time is among the sentences.

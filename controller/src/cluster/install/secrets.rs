@@ -1,5 +1,7 @@
 //! The identities that are kept in a cluster, read.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 
@@ -21,7 +23,9 @@ pub(super) async fn read(connection: &Connection, namespace: &str) -> Result<Kep
     let authority = secret(connection, namespace, CA_SECRET).await?;
     let agent = secret(connection, namespace, AGENT_SECRET).await?;
     let controller = secret(connection, namespace, CONTROLLER_SECRET).await?;
+    let is_empty = |secret: &Secret| secret.data.as_ref().is_none_or(BTreeMap::is_empty);
     Ok(Kept {
+        is_empty: authority.as_ref().is_some_and(is_empty),
         previous_pem: authority.as_ref().and_then(|secret| text(secret, PREVIOUS_FILE)),
         authority: authority.as_ref().and_then(identity),
         agent: agent.as_ref().and_then(identity),

@@ -9,8 +9,8 @@ use super::{ALIVE_EVERY, Event, Journal, Phase, Prepared, observed};
 use crate::{
     experiment::Assertion,
     report::{
-        AgentReport, AssertionReport, InjectionReport, PodReport, Report, SCHEMA_VERSION, Verdict,
-        time, utc,
+        AgentReport, AssertionReport, InjectionReport, PhaseReport, PodReport, Report,
+        SCHEMA_VERSION, Verdict, time, utc,
     },
 };
 
@@ -85,6 +85,8 @@ impl Known {
             state: state.into(),
             effect: effect.into(),
             evidence,
+            prepared_at_ms: None,
+            ordered_at_ms: self.ordered_ms,
             injected_at_ms: self.injected_ms,
             reverted_at_ms,
             time_to_effect_ms,
@@ -108,6 +110,7 @@ struct State {
     faults: Vec<Known>,
     agents: Vec<AgentReport>,
     pods: BTreeMap<usize, PodReport>,
+    phases: Vec<PhaseReport>,
     phase: Option<(Phase, Option<usize>)>,
     /// What was prepared when that began.
     faults_before: usize,
@@ -131,6 +134,8 @@ impl State {
             Event::Agent(agent) => self.agents.push(agent.clone()),
             Event::Phase { phase, step } => {
                 self.phase = Some((*phase, *step));
+                let (phase, step, began_ms) = (*phase, *step, at_ms);
+                self.phases.push(PhaseReport { phase, step, began_ms });
                 self.is_over |= matches!(phase, Phase::Recovery | Phase::Judge);
                 self.faults_before = self.faults.len();
             }
@@ -268,6 +273,9 @@ pub(super) fn report(journal: &Journal) -> Report {
         seed: begun.seed,
         place: begun.place.clone(),
         started_unix_seconds: begun.started_unix_seconds,
+        started_unix_ms: journal.lines.first().map_or(0, |line| line.wall_unix_ms),
+        trace_id: None,
+        phases: state.phases,
         duration_ms: last_ms,
         verdict: Verdict::Unfinished,
         reasons,

@@ -51,6 +51,8 @@ pub struct Recorder {
     started: Duration,
     writer: Option<Arc<Writer>>,
     listener: Option<Listener>,
+    /// A trace is made of the run.
+    is_traced: bool,
 }
 
 #[derive(Debug)]
@@ -67,7 +69,8 @@ impl Recorder {
     pub fn nowhere() -> Self {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let run_id = RunId::random().unwrap_or(RunId::from_bits(started.as_secs()));
-        Self { run_id, origin: Instant::now(), started, writer: None, listener: None }
+        let origin = Instant::now();
+        Self { run_id, origin, started, writer: None, listener: None, is_traced: false }
     }
 
     /// For a run that begins now, into a new file. `source` is what the experiment was read from.
@@ -100,6 +103,21 @@ impl Recorder {
     #[must_use]
     pub fn heard_by(self, listener: Listener) -> Self {
         Self { listener: Some(listener), ..self }
+    }
+
+    /// The same, of a run that a trace is made of.
+    #[must_use]
+    pub fn traced(self, is_traced: bool) -> Self {
+        Self { is_traced, ..self }
+    }
+
+    /// The id of the trace that is made of the run.
+    pub(super) fn trace_id(&self) -> Option<String> {
+        #[cfg(feature = "otlp")]
+        let id = || crate::traces::trace_id(&self.run_id.to_string());
+        #[cfg(not(feature = "otlp"))]
+        let id = String::new;
+        self.is_traced.then(id)
     }
 
     /// The run's id.

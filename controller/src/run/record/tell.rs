@@ -11,7 +11,7 @@ use crate::{
     cluster::fault::DEADLINE_SLACK,
     probe::Running,
     report::{
-        AgentReport,
+        AgentReport, PhaseReport,
         journal::{Event, Phase, Prepared},
         millis,
     },
@@ -22,12 +22,19 @@ use crate::{
     },
 };
 
+/// Parts of a run that its report tells.
+const PHASES_MAX: usize = 10_000;
+
 impl Run<'_> {
     /// Another part of the run begins; `index` is that of the step it belongs to.
     pub(in crate::run) fn phase(&mut self, phase: Phase, index: Option<usize>) {
         let is_of_step = !matches!(phase, Phase::Recovery | Phase::Judge);
         self.step = index.or(self.step).filter(|_| is_of_step);
-        self.recorder.tell(Event::Phase { phase, step: self.step.map(|index| index + 1) });
+        let step = self.step.map(|index| index + 1);
+        if self.phases.len() < PHASES_MAX {
+            self.phases.push(PhaseReport { phase, step, began_ms: millis(self.now()) });
+        }
+        self.recorder.tell(Event::Phase { phase, step });
     }
 
     /// The agents that the run is connected to.
