@@ -394,6 +394,8 @@ fn injection_on(
 }
 
 #[cfg(test)]
+mod cluster_tests;
+#[cfg(test)]
 mod select_tests;
 #[cfg(test)]
 mod tests;
