@@ -66,7 +66,7 @@ impl Subcommand for InjectArgs {
     }
 
     fn has_subcommand(name: &str) -> bool {
-        KINDS.iter().any(|kind| kebab(kind.name) == name)
+        KINDS.iter().any(|kind| kebab(kind.name) == name || kind.name == name)
     }
 }
 
@@ -95,6 +95,10 @@ impl FromArgMatches for InjectArgs {
 
 fn kind_command(kind: &'static KindInfo) -> clap::Command {
     let mut command = clap::Command::new(kebab(kind.name));
+    if kebab(kind.name) != kind.name {
+        // As a file has it, too.
+        command = command.alias(kind.name);
+    }
     for field in kind.fields {
         let value = match field.form {
             FieldForm::Target => "PODS",
