@@ -315,6 +315,14 @@ fn colours_only_where_they_are_wanted() {
 }
 
 #[test]
+fn a_kind_may_be_written_as_in_a_file() {
+    let rest = ["--target", "app=api", "--to", "80%", "--for", "1m", "--print"];
+    let said = |kind: &str| faultline(&[&["inject", kind][..], &rest].concat());
+    assert_eq!(said("memoryPressure").0, 0);
+    assert_eq!(said("memoryPressure"), said("memory-pressure"));
+}
+
+#[test]
 fn metrics_that_have_nowhere_to_go_are_told_before_anything_is_run() {
     let (code, _, err) =
         faultline(&["run", "--sandbox", GOOD, "--push-gateway", "http://localhost:9091"]);

@@ -123,6 +123,72 @@ fn the_junit_document_is_as_its_readers_expect() {
     }
 }
 
+/// What a validating reader says against a document; `None`: nothing, or there is no such reader here.
+fn against_the_schema(junit: &str) -> Option<String> {
+    let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/junit.xsd");
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("junit.xml");
+    fs::write(&file, junit).expect("writable");
+    let mut xmllint = Command::new("xmllint");
+    xmllint.args(["--noout", "--nonet", "--schema"]).arg(schema).arg(file);
+    match xmllint.output() {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(String::from_utf8_lossy(&output.stderr).into_owned()),
+        Err(error) => {
+            let required = std::env::var("FAULTLINE_REQUIRE_ALL").is_ok_and(|value| value == "1");
+            assert!(!required, "xmllint: {error}");
+            println!("SKIPPED: there is no xmllint ({error})");
+            None
+        }
+    }
+}
+
+#[test]
+fn the_junit_document_keeps_to_its_schema() {
+    for (name, _) in JOURNALS {
+        let (_, _, dir) = rebuilt(name);
+        let text = fs::read_to_string(dir.path().join("junit.xml")).expect("a document");
+        assert_eq!(against_the_schema(&text), None, "{name}");
+    }
+    let (_, _, junit) = had_it_been(|report| {
+        report["verdict"] = "deviated".into();
+        report["reasons"] = serde_json::json!(["it is <wrong> & \"quoted\""]);
+        report["assertions"][0]["outcome"] = "inconclusive".into();
+        report["assertions"][1]["outcome"] = "not-judged".into();
+        report["injections"][0]["effect"] = "failed".into();
+        report["injections"][0]["residue"] = serde_json::json!(["a table"]);
+    });
+    for end in ["<failure ", "<error ", "<skipped "] {
+        assert!(junit.contains(end), "{junit}");
+    }
+    assert_eq!(against_the_schema(&junit), None);
+    if against_the_schema("<testsuites/>").is_some() {
+        let twice = junit.replace("probe lost: recovery", "probe other: steady");
+        assert!(against_the_schema(&twice).is_some(), "names that are there twice");
+        let late = junit.replacen("time=\"", "time=\"-", 1);
+        assert!(against_the_schema(&late).is_some(), "a time before");
+    }
+}
+
+#[test]
+fn rounds_of_one_fault_are_one_lane_with_a_bar_each() {
+    let (_, page, _) = had_it_been(|report| {
+        let again = report["injections"][0].clone();
+        let injections = report["injections"].as_array_mut().expect("injections");
+        injections.extend([again.clone(), again]);
+    });
+    let (_, timeline) = page.split_once("<h2>Timeline</h2>").expect("a timeline");
+    let (_, lane) = timeline.split_once("<div class=\"lane-name\">").expect("a lane");
+    let lane = lane.split("<div class=\"lane-name\">").next().expect("its end");
+    assert!(lane.contains(" · 3 times · from "), "{lane}");
+    assert_eq!(lane.matches("<div class=\"bar\"").count(), 3, "{lane}");
+    let (_, page, _) = had_it_been(|_| {});
+    assert!(!page.contains("1 times"), "one is told without a number");
+    let (_, chart) = page.split_once("<div class=\"chart latency\">").expect("a chart");
+    let chart = chart.split("</div>").next().expect("its end");
+    assert!(chart.matches("class=\"tag\"").count() >= 2, "a scale has two ends: {chart}");
+}
+
 /// The summary, the page and the document of the whole run, had it come to something else.
 fn had_it_been(change: impl FnOnce(&mut Value)) -> (String, String, String) {
     let whole = fs::read_to_string(fixture("whole.jsonl")).expect("a fixture");

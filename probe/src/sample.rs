@@ -11,6 +11,8 @@ pub struct Sample {
     pub began: Duration,
     /// How long it took.
     pub took: Duration,
+    /// Both times may be off by this together: how well the clock is known that they were read from; zero for our own.
+    pub uncertainty: Duration,
     /// Why it failed; `None`: it succeeded.
     pub failure: Option<Failure>,
     /// What it observed, where its kind observes more than that it worked.

@@ -98,7 +98,10 @@ fn an_hour() {
             (i % 1000 < 30).then(|| Failure::new(FailureKind::Timeout, format!("late {i}")));
         let took = Duration::from_micros(200 + i % 977 * 31);
         let began = Duration::from_millis(i * 10);
-        fold.push(&Sample { began, took, failure, value: None }, &times);
+        fold.push(
+            &Sample { uncertainty: Duration::ZERO, began, took, failure, value: None },
+            &times,
+        );
         if i == HOUR / 10 {
             at_six_minutes = resident_bytes();
         }

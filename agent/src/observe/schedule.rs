@@ -102,13 +102,13 @@ async fn one(
         Ok(value) => (None, value),
         Err(failure) => (Some(failure), None),
     };
-    Sample { began, took: now().saturating_sub(began), failure, value }
+    Sample { uncertainty: Duration::ZERO, began, took: now().saturating_sub(began), failure, value }
 }
 
 fn not_made(began: Duration) -> Sample {
     let text = format!("{CONCURRENT_MAX} attempts wait for an answer already");
     let failure = Some(Failure::new(FailureKind::Dropped, text));
-    Sample { began, took: Duration::ZERO, failure, value: None }
+    Sample { uncertainty: Duration::ZERO, began, took: Duration::ZERO, failure, value: None }
 }
 
 /// `CLOCK_BOOTTIME`.

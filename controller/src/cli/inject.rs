@@ -67,7 +67,7 @@ impl Subcommand for InjectArgs {
     }
 
     fn has_subcommand(name: &str) -> bool {
-        FaultKind::all().any(|kind| kebab(kind.name) == name)
+        FaultKind::all().any(|kind| kebab(kind.name) == name || kind.name == name)
     }
 }
 
@@ -96,6 +96,10 @@ impl FromArgMatches for InjectArgs {
 
 fn kind_command(kind: FaultKind) -> clap::Command {
     let mut command = clap::Command::new(kebab(kind.name));
+    if kebab(kind.name) != kind.name {
+        // As a file has it, too.
+        command = command.alias(kind.name);
+    }
     for field in kind.fields {
         let value = match field.form {
             FieldForm::Target => "PODS",

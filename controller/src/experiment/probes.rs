@@ -1,10 +1,15 @@
 //! `probes:` — how the system is observed, and within what bounds it must stay.
 
+use std::time::Duration;
+
 use faultline_proto::{
     limits::{PROBE_EVERY_MAX, PROBE_EVERY_MIN, PROBE_TIMEOUT_MAX, PROBE_TIMEOUT_MIN},
     probe::{self, Exec, Spec},
+    units,
     yaml::{self, Fields, Node, Problems, Span, Spanned},
 };
+
+use crate::probe::WAITING_MAX;
 
 use super::{
     PROBE_EVERY_DEFAULT, PROBE_TIMEOUT_DEFAULT, PROBES_MAX, Probe, ProbeKind,
@@ -79,6 +84,11 @@ fn decode_probe(
     };
     let timeout =
         fields.optional("timeout", problems, yaml::duration(PROBE_TIMEOUT_MIN..=PROBE_TIMEOUT_MAX));
+    if role == Role::Probe
+        && let Some(node) = fields.node("timeout")
+    {
+        not_too_many(node.span, every, timeout, problems);
+    }
     let steady = fields.optional("steady", problems, |node, p| decode_tolerance(node, "steady", p));
     let during = fields.optional("during", problems, |node, p| decode_tolerance(node, "during", p));
     let recovery = fields.optional("recovery", problems, decode_recovery);
@@ -126,6 +136,34 @@ fn decode_probe(
         _ => None,
     };
     (name, probe)
+}
+
+/// Reports a timeout that lets more attempts wait for an answer than may be under way at once: those beyond would not be
+/// made, which is known beforehand.
+fn not_too_many(
+    at: Span,
+    every: Option<Duration>,
+    timeout: Option<Duration>,
+    problems: &mut Problems,
+) {
+    let (Some(timeout), every) = (timeout, every.unwrap_or(PROBE_EVERY_DEFAULT)) else { return };
+    let most = every * WAITING_MAX;
+    if timeout <= most {
+        return;
+    }
+    let millis = timeout.as_millis().div_ceil(u128::from(WAITING_MAX));
+    let least = Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX));
+    let (timeout, every) = (units::duration(timeout), units::duration(every));
+    problems
+        .add(
+            at,
+            format!("{timeout} is more than {WAITING_MAX} times {every}, from attempt to attempt"),
+        )
+        .expected(format!(
+            "expected at most {}: no more attempts wait at once",
+            units::duration(most)
+        ))
+        .help(format!("or write `every: {}` or more", units::duration(least)));
 }
 
 /// From the pods of which target it is made.

@@ -7,7 +7,7 @@ use faultline_proto::{
     yaml::{self, Fields, Node, Problems, Span},
 };
 
-use super::{ROUNDS_MAX, Repeat, Until, WAIT_MAX, method};
+use super::{ROUNDS_MAX, Repeat, Step, Until, WAIT_MAX, method};
 
 /// The shortest time from round to round.
 const EVERY_MIN: Duration = Duration::from_millis(10);
@@ -48,6 +48,7 @@ pub(super) fn decode(node: &Node, problems: &mut Problems) -> Option<Repeat> {
     }
     is_slower_than(&repeat, spans[2], problems)?;
     is_few(&repeat, spans[1], problems)?;
+    are_few_in_all(&repeat, problems)?;
     Some(repeat)
 }
 
@@ -75,7 +76,7 @@ fn check(span: Span, spans: [Option<Span>; 4], problems: &mut Problems) {
 fn is_few(repeat: &Repeat, at: Option<Span>, problems: &mut Problems) -> Option<()> {
     let (Until::For(time), Some(at)) = (repeat.until, at) else { return Some(()) };
     let every = repeat.every.unwrap_or_else(|| repeat.round());
-    let rounds = time.as_nanos().div_ceil(every.as_nanos().max(1));
+    let rounds = rounds(repeat);
     if rounds <= u128::from(ROUNDS_MAX) {
         return Some(());
     }
@@ -90,6 +91,40 @@ fn is_few(repeat: &Repeat, at: Option<Span>, problems: &mut Problems) -> Option<
         .expected(format!("expected at most {ROUNDS_MAX}"))
         .help(format!("add or change `every` to {} or more", units::duration(least)));
     None
+}
+
+/// Whether rounds within rounds are no more than there may be in all; reports it if they are.
+fn are_few_in_all(repeat: &Repeat, problems: &mut Problems) -> Option<()> {
+    let all = rounds_in_all(repeat);
+    let own = rounds(repeat);
+    if all == own || all <= u128::from(ROUNDS_MAX) {
+        return Some(());
+    }
+    problems
+        .add(repeat.span, format!("rounds within rounds: {all} in all"))
+        .expected(format!("expected at most {ROUNDS_MAX}, each of these counted"));
+    None
+}
+
+/// How many rounds it has at most, where rounds take as long as planned.
+fn rounds(repeat: &Repeat) -> u128 {
+    match repeat.until {
+        Until::Times(times) => times.into(),
+        Until::For(time) => {
+            let every = repeat.every.unwrap_or_else(|| repeat.round());
+            time.as_nanos().div_ceil(every.as_nanos().max(1))
+        }
+    }
+}
+
+/// The same, with those inside of it.
+fn rounds_in_all(repeat: &Repeat) -> u128 {
+    let inside = repeat.steps.iter().map(|step| match step {
+        Step::Repeat(inner) => rounds_in_all(inner),
+        _ => 0,
+    });
+    let inside: u128 = inside.fold(0, u128::saturating_add);
+    rounds(repeat).saturating_mul(inside.max(1))
 }
 
 /// Whether rounds do not overlap; reports it if they would.

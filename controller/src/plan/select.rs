@@ -84,7 +84,7 @@ pub fn matches(selector: &Selector, pod: &Pod) -> bool {
 }
 
 /// The same, whatever state the pod is in now: a fault can make a pod unready, and is to stay on it.
-pub fn belongs(selector: &Selector, pod: &Pod) -> bool {
+pub(super) fn belongs(selector: &Selector, pod: &Pod) -> bool {
     let any_of = |list: &[String], text: &String| list.is_empty() || list.contains(text);
     let has = |wanted: &BTreeMap<String, String>, labels: &BTreeMap<String, String>| {
         wanted.iter().all(|(name, value)| labels.get(name) == Some(value))

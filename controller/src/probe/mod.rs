@@ -33,4 +33,6 @@ pub use times::{Times, Window};
 pub use value::{Values, check, number};
 
 /// Attempts of one probe that may be under way at once.
-const CONCURRENT_MAX: usize = 256;
+pub(crate) const WAITING_MAX: u32 = 256;
+/// The same, as a length.
+const CONCURRENT_MAX: usize = WAITING_MAX as usize;

@@ -11,7 +11,8 @@
 //! its begin and when an answer would have come. So an outage begins after the last good attempt did, and
 //! ends between the begin of the last attempt that failed and the first answer after it. An attempt that
 //! was under way when the outage began, one that was answered only because the outage ended, and attempts
-//! that were made late are all within these bounds.
+//! that were made late are all within these bounds. Times of another machine's clock may be off by what is known of
+//! it: every bound is that much wider.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -76,6 +77,8 @@ pub(super) struct Finder {
     good: Option<Duration>,
     /// How long the latest answers took.
     usual: VecDeque<Duration>,
+    /// How far the times of the latest attempt may be off.
+    off: Duration,
     open: Option<Open>,
 }
 
@@ -85,6 +88,8 @@ struct Open {
     earliest: Duration,
     began: Duration,
     latest: Duration,
+    /// How far times of its attempts may be off, at most.
+    off: Duration,
     /// When its last failing attempt began.
     failed: Duration,
     /// How long an answer takes at most, when all is well.
@@ -96,13 +101,17 @@ struct Open {
 impl Finder {
     /// Takes in an attempt that began no earlier than all before it. Returns an outage that has ended.
     pub(super) fn push(&mut self, sample: &Sample) -> Option<Outage> {
+        let off = std::mem::replace(&mut self.off, sample.uncertainty).max(sample.uncertainty);
+        if let Some(open) = &mut self.open {
+            open.off = open.off.max(off);
+        }
         // One that began before an answer came may yet have met the outage.
         let over = |open: &mut Open| open.well.is_some_and(|(_, answer)| sample.began >= answer);
         let ended = self.open.take_if(over).and_then(Open::end);
         if sample.is_good() {
             self.good(sample);
         } else {
-            self.bad(sample);
+            self.bad(sample, off);
         }
         ended
     }
@@ -122,7 +131,7 @@ impl Finder {
         self.usual.push_back(sample.took);
     }
 
-    fn bad(&mut self, sample: &Sample) {
+    fn bad(&mut self, sample: &Sample, off: Duration) {
         if let Some(open) = &mut self.open {
             open.failed = sample.began;
             open.well = None;
@@ -134,6 +143,7 @@ impl Finder {
             earliest: self.good.unwrap_or(sample.began),
             began: sample.began,
             latest: sample.began + sample.took.min(usual),
+            off,
             failed: sample.began,
             usual,
             well: None,
@@ -183,12 +193,12 @@ impl Open {
 
     fn outage(&self, ended: Duration, answered: Duration) -> Outage {
         Outage {
-            earliest: self.earliest,
+            earliest: self.earliest.saturating_sub(self.off),
             began: self.began,
-            latest: self.latest,
-            not_before: self.failed,
+            latest: self.latest + self.off,
+            not_before: self.failed.saturating_sub(self.off),
             ended,
-            answered,
+            answered: answered + self.off,
             ongoing: false,
         }
     }
@@ -206,15 +216,34 @@ mod tests {
 
     /// Attempts: when each began, how long it took, and whether it failed.
     fn outages(attempts: &[(u64, u64, bool)], until: u64) -> Vec<Outage> {
+        told_by(Duration::ZERO, attempts, until)
+    }
+
+    /// The same, by a clock that is known so well.
+    fn told_by(off: Duration, attempts: &[(u64, u64, bool)], until: u64) -> Vec<Outage> {
         let mut finder = Finder::default();
         let mut found = Vec::new();
         for (began, took, failed) in attempts {
             let failure = failed.then(|| Failure::new(FailureKind::Timeout, "late"));
-            let sample = Sample { began: ms(*began), took: ms(*took), failure, value: None };
+            let (began, took) = (ms(*began), ms(*took));
+            let sample = Sample { began, took, uncertainty: off, failure, value: None };
             found.extend(finder.push(&sample));
         }
         found.extend(finder.finish(ms(until)));
         found
+    }
+
+    #[test]
+    fn what_is_told_by_another_clock_is_known_as_well_as_that() {
+        let quick = [(0, 1, false), (10, 1, true), (20, 1, true), (30, 1, false), (40, 1, false)];
+        let (ours, theirs) = (outages(&quick, 50)[0], told_by(ms(3), &quick, 50)[0]);
+        assert_eq!((ours.duration(), theirs.duration()), (ms(20), ms(20)));
+        // Either end may be off by it.
+        assert_eq!(theirs.uncertainty(), ours.uncertainty() + ms(6));
+        // Also of one that goes on.
+        let open = [(0, 1, false), (10, 1, true), (45, 1, true)];
+        let (ours, theirs) = (outages(&open, 50)[0], told_by(ms(3), &open, 50)[0]);
+        assert!(theirs.ongoing && theirs.uncertainty() > ours.uncertainty());
     }
 
     #[test]

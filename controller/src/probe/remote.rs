@@ -121,7 +121,9 @@ impl Told {
         let here =
             |nanos| self.samples.run_time(clock.to_here(BootTime::from_nanos(nanos))).min(now);
         let settled = here(observation.settled_until_boottime_ns).max(self.until);
+        let uncertainty = clock.uncertainty();
         let sample = observation.attempt.map(|attempt| Sample {
+            uncertainty,
             began: here(attempt.began_boottime_ns),
             took: Duration::from_nanos(attempt.took_ns),
             failure: attempt.failure.as_ref().map(failure),
@@ -142,7 +144,8 @@ impl Told {
                 return;
             }
             let failure = Some(Failure::new(FailureKind::Unobserved, &text));
-            let sample = Sample { began: self.until, took: Duration::ZERO, failure, value: None };
+            let (began, took) = (self.until, Duration::ZERO);
+            let sample = Sample { began, took, uncertainty: took, failure, value: None };
             self.until = self.samples.told(Some(sample), self.until, next);
         }
     }

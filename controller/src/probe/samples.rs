@@ -183,7 +183,13 @@ mod tests {
         let failure = late.then(|| Failure::new(FailureKind::Timeout, format!("late {i}")));
         // Those that failed end long after those that began later.
         let took = if late { every * 100 } else { every / 10 };
-        Sample { began: every * u32::try_from(i).expect("few"), took, failure, value: None }
+        Sample {
+            uncertainty: Duration::ZERO,
+            began: every * u32::try_from(i).expect("few"),
+            took,
+            failure,
+            value: None,
+        }
     }
 
     #[test]
@@ -229,7 +235,13 @@ mod tests {
         let samples = Samples::new(&probe(1000), Instant::now());
         let began = Duration::from_millis;
         samples.begin(began(10));
-        let good = |at| Sample { began: began(at), took: began(1), failure: None, value: None };
+        let good = |at| Sample {
+            uncertainty: Duration::ZERO,
+            began: began(at),
+            took: began(1),
+            failure: None,
+            value: None,
+        };
         samples.end(good(0));
         samples.end(good(20));
         let times = Times { injected: Some(Duration::ZERO), ..Times::default() };

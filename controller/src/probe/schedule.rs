@@ -57,7 +57,13 @@ async fn schedule(probe: Probe, target: Arc<Target>, samples: Samples) {
         let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
             let text = format!("{CONCURRENT_MAX} attempts wait for an answer already");
             let failure = Some(Failure::new(FailureKind::Dropped, text));
-            samples.end(Sample { began, took: Duration::ZERO, failure, value: None });
+            samples.end(Sample {
+                uncertainty: Duration::ZERO,
+                began,
+                took: Duration::ZERO,
+                failure,
+                value: None,
+            });
             continue;
         };
         samples.begin(began);
@@ -73,7 +79,7 @@ async fn schedule(probe: Probe, target: Arc<Target>, samples: Samples) {
                 Err(failure) => (Some(failure), None),
             };
             let took = samples.now().saturating_sub(began);
-            samples.end(Sample { began, took, failure, value });
+            samples.end(Sample { uncertainty: Duration::ZERO, began, took, failure, value });
             drop(place);
         });
     }

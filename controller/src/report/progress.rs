@@ -65,6 +65,7 @@ mod tests {
     fn a_sparkline_tells_what_succeeded_from_past_to_present() {
         let now = Duration::from_secs(100);
         let sample = |ago_ms: u64, is_good: bool| Sample {
+            uncertainty: Duration::ZERO,
             began: now.checked_sub(Duration::from_millis(ago_ms)).expect("later"),
             took: Duration::from_millis(3),
             failure: (!is_good).then(|| Failure::new(FailureKind::Refused, "connection refused")),

@@ -211,7 +211,7 @@ fn of_probe(
             was.unwrap_or_else(|| Found::Nothing("no attempt succeeded then".into()))
         }
         Measure::TimeToDetect => match detected(fold, times) {
-            Some(after) => Found::Time(after, probe.every),
+            Some(after) => Found::Time(after, fold.detection_uncertainty()),
             None if fold.has_failed() => {
                 Found::Nothing("it failed already right before the injection".into())
             }
@@ -251,9 +251,10 @@ fn first_detected(assertion: &Assertion, facts: &Facts<'_>) -> Answer {
     let first = facts
         .probes
         .iter()
-        .filter_map(|(probe, fold)| Some((detected(fold, facts.times)?, *probe)));
-    if let Some((after, probe)) = first.min_by_key(|(after, _)| *after) {
-        return answer(assertion, Found::Time(after, probe.every), Some(&probe.name));
+        .filter_map(|(probe, fold)| Some((detected(fold, facts.times)?, *probe, fold)));
+    if let Some((after, probe, fold)) = first.min_by_key(|(after, ..)| *after) {
+        let found = Found::Time(after, fold.detection_uncertainty());
+        return answer(assertion, found, Some(&probe.name));
     }
     let has_failed = facts.probes.iter().any(|(_, fold)| fold.has_failed());
     let why = if has_failed {

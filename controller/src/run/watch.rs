@@ -101,6 +101,13 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Takes in what the conditions have seen so far, so that it is not kept until something is injected.
+    pub(super) fn keep_up(&mut self) {
+        for one in &mut self.watched {
+            one.look(self.origin, Guard::broken_now);
+        }
+    }
+
     /// Ends the watch. A condition on a number that never saw one could not have ended the run: that is
     /// said of a run that came to its end (`is_complete`).
     pub(super) fn end_watch(&mut self, is_complete: bool) {

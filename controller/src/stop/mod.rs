@@ -42,6 +42,8 @@ pub struct Guard {
     /// Since when the value has been beyond its bound.
     beyond_since: Option<Duration>,
     gave_number: bool,
+    /// What was said after the last attempt.
+    last: Option<String>,
 }
 
 impl Guard {
@@ -56,7 +58,7 @@ impl Guard {
         };
         let window = Window::new(over, slow);
         let (observed, beyond_since, gave_number) = (from, None, false);
-        Self { condition, every, from, window, observed, beyond_since, gave_number }
+        Self { condition, every, from, window, observed, beyond_since, gave_number, last: None }
     }
 
     /// Which condition it is.
@@ -94,14 +96,16 @@ impl Guard {
         new.find_map(|seen| self.broken_by(seen))
     }
 
-    /// As [`Guard::broken`], and only after the last attempt: what was so before and has passed does not
-    /// count.
+    /// As [`Guard::broken`], and only after the last attempt, also where that was taken in before: what was so before and
+    /// has passed does not count.
     pub fn broken_now(&mut self, now: Duration, settled: Duration) -> Option<String> {
         if let StopRule::Unobserved { limit, of_value } = self.condition.rule {
             return self.blind(now, limit, of_value);
         }
-        let new = self.window.settle(settled);
-        new.into_iter().map(|seen| self.broken_by(seen)).last().flatten()
+        for seen in self.window.settle(settled) {
+            self.last = self.broken_by(seen);
+        }
+        self.last.clone()
     }
 
     /// Whether it is broken right after an attempt, which comes after those before it.

@@ -50,6 +50,31 @@ fn too_few_successes_end_a_run_as_soon_as_no_more_can_be_had_in_the_window() {
     assert_eq!(of("x"), None, "one failure is no outage");
 }
 
+/// What is looked at again and again while nothing is injected yet needs no attempts to be kept.
+#[test]
+fn what_was_so_after_the_last_attempt_is_said_again_where_there_is_no_new_one() {
+    let mut guard = guard(success(50, 40 * MS));
+    let mut at = 0;
+    let mut take = |guard: &mut Guard, is_good| {
+        guard.take(seen(at, 1, is_good, None));
+        at += 10;
+        guard.broken_now(at * MS, at * MS)
+    };
+    for _ in 0..8 {
+        assert_eq!(take(&mut guard, true), None);
+    }
+    for _ in 0..4 {
+        take(&mut guard, false);
+    }
+    let broken = guard.broken_now(120 * MS, 120 * MS);
+    assert!(broken.is_some(), "four of the last four failed");
+    assert_eq!(guard.broken_now(121 * MS, 121 * MS), broken, "and nothing has come since");
+    for _ in 0..4 {
+        take(&mut guard, true);
+    }
+    assert_eq!(guard.broken_now(161 * MS, 161 * MS), None, "that has passed");
+}
+
 #[test]
 fn attempts_that_are_waited_for_are_not_counted_yet() {
     let mut guard = guard(success(50, 100 * MS));

@@ -31,6 +31,8 @@ const TEXT_CHARS_MAX: usize = 200;
 #[derive(Debug, Clone)]
 pub struct Fold {
     every: Duration,
+    /// How far times of attempts may be off, at most.
+    off: Duration,
     recovery: Option<Recovery>,
     /// What values must be while faults are in effect.
     during: Option<ValueRule>,
@@ -131,6 +133,7 @@ impl Fold {
     pub fn new(probe: &Probe) -> Self {
         Self {
             every: probe.every,
+            off: Duration::ZERO,
             recovery: probe.recovery.clone(),
             during: probe.during.as_ref().and_then(|during| during.value.clone()),
             windows: Default::default(),
@@ -159,6 +162,7 @@ impl Fold {
             self.miss(sample, times);
             return;
         }
+        self.off = self.off.max(sample.uncertainty);
         if let Some(last) = self.last_began {
             // Where outages are uncertain anyway, too: there may have been an end and a new beginning.
             let gap = sample.began.saturating_sub(last);
@@ -379,7 +383,13 @@ impl Fold {
         let unwell = recovering.state.unwell.or(recovering.from);
         let earlier = recovering.state.recovered.zip(unwell);
         let earlier = earlier.map(|(recovered, unwell)| recovered.saturating_sub(unwell));
-        earlier.unwrap_or_default().max(self.every)
+        // The end of the fault is told by another clock.
+        earlier.unwrap_or_default().max(self.every) + self.off
+    }
+
+    /// What the truth is within of the time at which a failure was first detected.
+    pub fn detection_uncertainty(&self) -> Duration {
+        self.every + self.off
     }
 
     /// Whether anything was not as it has to be: an attempt failed since the first injection, or one did

@@ -38,7 +38,13 @@ fn fold(outcomes: &str, stable_for: u64, times: &Times) -> Fold {
             '?' => Some(Failure::new(FailureKind::Unobserved, "could not be observed")),
             _ => None,
         };
-        let sample = Sample { began: ms(i * 10), took: Duration::ZERO, failure, value: None };
+        let sample = Sample {
+            uncertainty: Duration::ZERO,
+            began: ms(i * 10),
+            took: Duration::ZERO,
+            failure,
+            value: None,
+        };
         fold.push(&sample, times);
     }
     fold
@@ -155,7 +161,13 @@ fn recovery_begins_with_the_first_good_attempt_of_a_stable_time() {
 fn what_is_learnt_late_counts_from_when_it_was() {
     let mut fold = fold("..xxx.....", 50, &Times::default());
     let times = Times { injected: Some(ms(15)), recover_from: Some(ms(30)), ..Times::default() };
-    let good = |began| Sample { began, took: Duration::ZERO, failure: None, value: None };
+    let good = |began| Sample {
+        uncertainty: Duration::ZERO,
+        began,
+        took: Duration::ZERO,
+        failure: None,
+        value: None,
+    };
     fold.push(&good(ms(100)), &times);
     assert_eq!(fold.recovered(), Some(ms(50)), "it was well from then on already");
 }
@@ -177,6 +189,7 @@ fn a_value_that_is_not_as_before_is_no_recovery() {
         let samples: Vec<Sample> = (0_u64..)
             .zip(values)
             .map(|(i, value)| Sample {
+                uncertainty: Duration::ZERO,
                 began: ms(i * 10),
                 took: ms(1),
                 failure: None,
@@ -209,7 +222,16 @@ fn what_is_kept_does_not_grow() {
     for i in 0..100_000_u64 {
         let text = format!("refused {i}");
         let failure = (i % 5 == 0).then(|| Failure::new(FailureKind::Refused, text));
-        fold.push(&Sample { began: ms(i * 10), took: ms(1), failure, value: None }, &times);
+        fold.push(
+            &Sample {
+                uncertainty: Duration::ZERO,
+                began: ms(i * 10),
+                took: ms(1),
+                failure,
+                value: None,
+            },
+            &times,
+        );
     }
     assert_eq!((fold.outages.len(), fold.texts.len()), (OUTAGES_MAX, TEXTS_MAX));
     let downtime = fold.downtime(ms(1_000_000));
@@ -231,9 +253,18 @@ fn what_failed_already_has_nothing_to_detect() {
     let mut fold = fold("....", 0, &times);
     let failure = Some(Failure::new(FailureKind::Timeout, "timeout"));
     fold.push(
-        &Sample { began: ms(40), took: ms(20), failure: failure.clone(), value: None },
+        &Sample {
+            uncertainty: Duration::ZERO,
+            began: ms(40),
+            took: ms(20),
+            failure: failure.clone(),
+            value: None,
+        },
         &times,
     );
-    fold.push(&Sample { began: ms(50), took: ms(20), failure, value: None }, &times);
+    fold.push(
+        &Sample { uncertainty: Duration::ZERO, began: ms(50), took: ms(20), failure, value: None },
+        &times,
+    );
     assert_eq!(fold.detected(), Some(ms(50)));
 }

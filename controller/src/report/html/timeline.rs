@@ -1,19 +1,21 @@
 //! What happened when: faults as bars, and below them, on the same axis, what each probe saw.
 
+use std::collections::BTreeMap;
+
 use maud::{Markup, html};
 
 use super::{ROWS_MAX, chart, chart::Span, ms, tables};
 use crate::report::{InjectionReport, ProbeReport, Report};
 
-/// Faults that get a bar of their own.
-const BARS_MAX: usize = 40;
+/// Targets that get a lane of their own.
+const LANES_MAX: usize = 40;
 
 /// The timeline; nothing where nothing was observed and nothing done.
 pub(super) fn section(report: &Report) -> Markup {
     if report.probes.is_empty() && report.injections.is_empty() {
         return html! {};
     }
-    let span = span(report);
+    let (span, lanes) = (span(report), lanes(&report.injections));
     html! {
         section {
             h2 { "Timeline" }
@@ -26,10 +28,8 @@ pub(super) fn section(report: &Report) -> Markup {
                     span { i.band {} "shortest to longest" }
                 }
             }
-            @for injection in report.injections.iter().take(BARS_MAX) { (bar(injection, &span)) }
-            @if report.injections.len() > BARS_MAX {
-                p.soft { "and " (report.injections.len() - BARS_MAX) " more" }
-            }
+            @for rounds in lanes.iter().take(LANES_MAX) { (lane(rounds, &span)) }
+            @if lanes.len() > LANES_MAX { p.soft { "and " (lanes.len() - LANES_MAX) " more" } }
             (axis(&span))
             @for (number, probe) in report.probes.iter().take(ROWS_MAX).enumerate() {
                 (panel(number, probe, &span))
@@ -57,18 +57,50 @@ fn span(report: &Report) -> Span {
     Span { end_ms, faults_ms }
 }
 
-fn bar(injection: &InjectionReport, span: &Span) -> Markup {
-    let Some(from) = injection.injected_at_ms else { return html! {} };
-    let to = injection.reverted_at_ms;
-    let (left, right) = (span.percent(from), span.percent(to.unwrap_or(span.end_ms)));
-    let until =
-        to.map_or_else(|| "not proven to be reverted".into(), |to| format!("to {}", ms(to)));
-    let text = format!("{} of {} on {}", injection.kind, injection.target, injection.node);
+/// What was done to one target again and again has one lane, in the order of the first of each.
+fn lanes(injections: &[InjectionReport]) -> Vec<Vec<&InjectionReport>> {
+    let mut lanes: Vec<Vec<&InjectionReport>> = Vec::new();
+    let mut known: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
+    for one in injections.iter().filter(|one| one.injected_at_ms.is_some()) {
+        let key = (one.kind.as_str(), one.target.as_str(), one.node.as_str());
+        let lane = *known.entry(key).or_insert(lanes.len());
+        match lanes.get_mut(lane) {
+            Some(lane) => lane.push(one),
+            None => lanes.push(vec![one]),
+        }
+    }
+    lanes
+}
+
+fn lane(rounds: &[&InjectionReport], span: &Span) -> Markup {
+    let [first, ..] = rounds else { return html! {} };
+    let from = first.injected_at_ms.unwrap_or_default();
+    // The first that is not proven to be over is what is to be known of all.
+    let open = rounds.iter().any(|one| one.reverted_at_ms.is_none());
+    let last = rounds.iter().filter_map(|one| one.reverted_at_ms).max_by(f64::total_cmp);
+    let until = match last.filter(|_| !open) {
+        Some(to) => format!("to {}", ms(to)),
+        None => "not proven to be reverted".into(),
+    };
+    let times = match rounds.len() {
+        1 => String::new(),
+        count => format!(" · {count} times"),
+    };
+    let text = format!("{} of {} on {}{times}", first.kind, first.target, first.node);
     html! {
         div.lane-name { (text) " · from " (ms(from)) " " (until) }
         div.lane role="img" aria-label={ (text) ", from " (ms(from)) " " (until) } {
-            div.bar.open[to.is_none()] style={ "left:" (left) "%;width:" (right - left) "%" } {}
+            @for one in rounds.iter().take(ROWS_MAX) { (bar(one, span)) }
         }
+    }
+}
+
+fn bar(injection: &InjectionReport, span: &Span) -> Markup {
+    let to = injection.reverted_at_ms;
+    let left = span.percent(injection.injected_at_ms.unwrap_or_default());
+    let right = span.percent(to.unwrap_or(span.end_ms));
+    html! {
+        div.bar.open[to.is_none()] style={ "left:" (left) "%;width:" (right - left) "%" } {}
     }
 }
 

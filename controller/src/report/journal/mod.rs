@@ -266,6 +266,9 @@ pub struct SampleLine {
     /// How long it took.
     #[serde(rename = "t")]
     pub took_ns: u64,
+    /// How well the clock is known that these were read from; absent for the controller's own.
+    #[serde(rename = "u", default, skip_serializing_if = "is_zero")]
+    pub uncertainty_ns: u64,
     /// What its failure is counted as; absent where it succeeded.
     #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<FailureKind>,
@@ -277,6 +280,11 @@ pub struct SampleLine {
     pub value: Option<String>,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(nanos: &u64) -> bool {
+    *nanos == 0
+}
+
 impl SampleLine {
     /// An attempt of this probe.
     pub fn new(probe: &str, sample: Sample) -> Self {
@@ -286,6 +294,7 @@ impl SampleLine {
             probe: probe.into(),
             began_ns: nanos(sample.began),
             took_ns: nanos(sample.took),
+            uncertainty_ns: nanos(sample.uncertainty),
             failure,
             why,
             value: sample.value,
@@ -298,6 +307,7 @@ impl SampleLine {
         Sample {
             began: Duration::from_nanos(self.began_ns),
             took: Duration::from_nanos(self.took_ns),
+            uncertainty: Duration::from_nanos(self.uncertainty_ns),
             failure: self.failure.map(|kind| Failure::new(kind, why)),
             value: self.value,
         }
