@@ -62,7 +62,8 @@ fn the_experiment_in_the_readme_is_valid() {
 
 #[test]
 fn every_example_is_valid() {
-    let examples = files("../examples", "yaml");
+    let mut examples = files("../examples", "yaml");
+    examples.extend(files("../examples/kubernetes", "yaml"));
     assert!(examples.len() >= 4, "{examples:?}");
     match experiment::load(&examples) {
         Ok(loaded) => {

@@ -25,7 +25,7 @@ fn a_killed_controller_leaves_it_to_the_lease() {
     let app = echo_pods(&namespace, "app", 2);
     let watches =
         [watch_pod(&namespace, "watch-1", &app[0]), watch_pod(&namespace, "watch-2", &app[1])];
-    let mut running = start(&experiment(&namespace, "", METHOD));
+    let (mut running, _file) = start(experiment(&namespace, "", METHOD));
     running.wait_for("proven", PATIENCE);
     running.wait_for("proven", PATIENCE);
     std::thread::sleep(Duration::from_secs(2));
@@ -52,7 +52,7 @@ fn the_first_ctrl_c_reverts_everything() {
     let namespace = Namespace::new("ctrlc");
     let app = echo_pods(&namespace, "app", 1);
     let watch = watch_pod(&namespace, "watch", &app[0]);
-    let mut running = start(&experiment(&namespace, "", METHOD));
+    let (mut running, _file) = start(experiment(&namespace, "", METHOD));
     running.wait_for("proven", PATIENCE);
     std::thread::sleep(Duration::from_secs(1));
     running.signal(Signal::SIGINT);
@@ -72,7 +72,7 @@ fn a_halt_ends_the_runs_of_others_and_refuses_new_ones() {
     let namespace = Namespace::new("halt");
     let app = echo_pods(&namespace, "app", 1);
     let watch = watch_pod(&namespace, "watch", &app[0]);
-    let mut running = start(&experiment(&namespace, "", METHOD));
+    let (mut running, _file) = start(experiment(&namespace, "", METHOD));
     running.wait_for("proven", PATIENCE);
     let halted = Running::start(&["halt", "--reason", "the ring says so"]).end(PATIENCE);
     let ended = running.end(PATIENCE);

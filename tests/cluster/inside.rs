@@ -46,6 +46,7 @@ metadata: {{ name: {name}, namespace: faultline }}
 spec:
   restartPolicy: Never
   serviceAccountName: faultline-controller
+  automountServiceAccountToken: true
   containers:
     - name: run
       image: {image}

@@ -52,7 +52,7 @@ fn memory_is_charged_to_the_container_and_given_back() {
     };
     assert!(usage() < 100 << 20, "{}", usage());
     let method = "    - memoryPressure: { target: app, to: 200MiB }\n      for: 6s\n";
-    let mut running = start(&experiment(&namespace, "", method));
+    let (mut running, _file) = start(experiment(&namespace, "", method));
     running.wait_for("proven", super::PATIENCE);
     let most = usage();
     assert!((195 << 20..215 << 20).contains(&most), "{most}");

@@ -4,6 +4,7 @@
 //!
 //! One test at a time, and each in namespaces of its own: there is one Faultline in a cluster.
 
+mod api;
 mod ends;
 mod identity;
 mod inside;
@@ -84,14 +85,14 @@ spec:
     ))
 }
 
-/// Starts `faultline run`.
-fn start(file: &File) -> Running {
-    Running::start(&["run", file.path()])
+/// Starts `faultline run`. The file is to be there until it has been read.
+fn start(file: File) -> (Running, File) {
+    (Running::start(&["run", file.path()]), file)
 }
 
 /// Runs an experiment to its end.
 fn run(file: &File) -> Ended {
-    start(file).end(PATIENCE)
+    Running::start(&["run", file.path()]).end(PATIENCE)
 }
 
 /// What `ps` says, once nothing is injected any more.

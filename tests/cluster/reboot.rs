@@ -20,7 +20,7 @@ fn a_node_without_power_comes_back_clean_and_the_others_are_reverted_in_time() {
     let (lost, kept) = (node(&app[0]).to_owned(), &app[1]);
     let watch = watch_pod(&namespace, "watch", kept);
     let method = "    - partition: { between: [app, everything] }\n      for: 10s\n";
-    let mut running = start(&experiment(&namespace, "", method));
+    let (mut running, _file) = start(experiment(&namespace, "", method));
     running.wait_for("proven", PATIENCE);
     running.wait_for("proven", PATIENCE);
     let status = Command::new(lab).args(["reboot", &lost]).status().expect("the lab is there");

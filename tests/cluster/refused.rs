@@ -75,5 +75,5 @@ fn a_selector_of_nobody_says_what_there_is() {
     let method = "    - partition: { between: [app, everything] }\n      for: 3s\n";
     let ended = run(&experiment(&namespace, "", method));
     assert_eq!(ended.code, Some(3), "{}", ended.text);
-    assert!(ended.text.contains("no pod has the label app=app"), "{}", ended.text);
+    assert!(ended.text.contains("target `app` is nobody"), "{}", ended.text);
 }

@@ -14,7 +14,7 @@ fn an_agent_that_is_deleted_takes_back_what_it_did_and_the_run_says_so() {
     let namespace = Namespace::new("agentgone");
     let app = echo_pods(&namespace, "app", 1);
     let watch = watch_pod(&namespace, "watch", &app[0]);
-    let mut running = start(&experiment(&namespace, "", METHOD));
+    let (mut running, _file) = start(experiment(&namespace, "", METHOD));
     running.wait_for("proven", PATIENCE);
     let agents = get(&["pods", "-n", "faultline", "-l", "app.kubernetes.io/name=faultline-agent"]);
     let agents = agents["items"].as_array().expect("agents").clone();
@@ -42,7 +42,7 @@ fn a_rollout_of_all_agents_leaves_nothing() {
     let app = echo_pods(&namespace, "app", 2);
     let watches =
         [watch_pod(&namespace, "watch-1", &app[0]), watch_pod(&namespace, "watch-2", &app[1])];
-    let mut running = start(&experiment(&namespace, "", METHOD));
+    let (mut running, _file) = start(experiment(&namespace, "", METHOD));
     running.wait_for("proven", PATIENCE);
     ok(&["rollout", "restart", "-n", "faultline", "daemonset/faultline-agent"]);
     ok(&["rollout", "status", "-n", "faultline", "daemonset/faultline-agent", "--timeout=180s"]);

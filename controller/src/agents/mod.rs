@@ -220,7 +220,7 @@ impl Fleet {
         }
     }
 
-    /// Prepares injections on all their nodes, or on none.
+    /// The same, of injections on nodes alone.
     async fn prepare_nodes(
         &self,
         run_id: RunId,
@@ -326,8 +326,7 @@ impl Fleet {
 
     /// Reverts everything of a run, on all nodes.
     pub async fn revert_run(&self, run_id: RunId) -> Answers<Vec<pb::InjectionStatus>> {
-        let agents =
-            self.each(self.nodes(), |agent| async move { agent.revert_run(run_id).await });
+        let agents = self.each(self.nodes(), |agent| async move { agent.revert_run(run_id).await });
         let api = async { Some(self.api.as_ref()?.revert_all(REVERT_AGAIN_MAX).await) };
         Self::with_api_answer(agents, api).await
     }

@@ -8,6 +8,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 
+use super::fault::{API_SERVER, CHANGED, ObjectKind};
 use crate::report::{Verdict, clean, journal};
 
 /// Who reports, as Events name it.
@@ -22,6 +23,8 @@ const NODES_NAMESPACE: &str = "default";
 pub(super) enum About {
     /// A pod, by namespace, name and its uid if that is known.
     Pod(String, String, Option<String>),
+    /// Something else in a namespace: its namespace, its kind and its name.
+    Object(String, ObjectKind, String),
     /// A node.
     Node(String),
 }
@@ -39,9 +42,12 @@ pub(super) struct Said {
 #[derive(Debug, Clone)]
 struct Fault {
     kind: String,
-    pod: Option<About>,
-    node: String,
+    about: Option<About>,
+    /// The node whose agent does it, where one does.
+    node: Option<String>,
     plan: String,
+    /// It is over at once, and there is nothing to revert.
+    is_instant: bool,
 }
 
 /// From what happens in a run to what is said of pods and nodes.
@@ -67,13 +73,20 @@ impl Narrator {
         let mut nodes: BTreeMap<(String, &'static str), (bool, Vec<String>)> = BTreeMap::new();
         for event in events {
             if let journal::Event::Prepared(prepared) = event {
-                let pod = pod_of(&prepared.target);
-                let pod = pod.map(|(namespace, name)| {
-                    let uid = uid_of(&namespace, &name);
-                    About::Pod(namespace, name, uid)
-                });
-                let (kind, node) = (prepared.kind.clone(), prepared.node.clone());
-                let fault = Fault { kind, pod, node, plan: prepared.plan.clone() };
+                let about = match about(&prepared.target, &prepared.node) {
+                    Some(About::Pod(namespace, name, _)) => {
+                        let uid = uid_of(&namespace, &name);
+                        Some(About::Pod(namespace, name, uid))
+                    }
+                    other => other,
+                };
+                let fault = Fault {
+                    kind: prepared.kind.clone(),
+                    about,
+                    node: Some(prepared.node.clone()).filter(|node| node != API_SERVER),
+                    plan: prepared.plan.clone(),
+                    is_instant: prepared.lasts_ms <= 0.0,
+                };
                 self.faults.insert(prepared.fault.clone(), fault);
                 continue;
             }
@@ -83,14 +96,17 @@ impl Narrator {
             }
             let Some((id, reason, is_warning, what)) = told(event) else { continue };
             let Some(fault) = self.faults.get(id) else { continue };
-            if let Some(about) = &fault.pod {
+            if fault.is_instant && reason == REVERTED {
+                continue;
+            }
+            if let Some(about) = &fault.about {
                 let (kind, run) = (&fault.kind, &self.run);
                 let plan = if reason == INJECTED { format!(": {}", fault.plan) } else { what };
                 let message = format!("{kind} {} by {run}{plan}", verb(reason));
                 said.push(Said { about: about.clone(), reason, is_warning, message });
             }
-            if !fault.node.is_empty() {
-                let of_node = nodes.entry((fault.node.clone(), reason)).or_default();
+            if let Some(node) = &fault.node {
+                let of_node = nodes.entry((node.clone(), reason)).or_default();
                 of_node.0 |= is_warning;
                 of_node.1.push(fault.kind.clone());
             }
@@ -117,8 +133,8 @@ impl Narrator {
             .faults
             .values()
             .flat_map(|fault| {
-                let node = (!fault.node.is_empty()).then(|| About::Node(fault.node.clone()));
-                fault.pod.clone().into_iter().chain(node)
+                let node = fault.node.clone().map(About::Node);
+                fault.about.clone().into_iter().chain(node)
             })
             .collect();
         everybody.sort();
@@ -173,39 +189,24 @@ fn counted_kinds(kinds: &[String]) -> String {
     shown.collect::<Vec<_>>().join(", ")
 }
 
-/// The namespace and the name in `namespace/pod` or `namespace/pod[container]`.
-fn pod_of(target: &str) -> Option<(String, String)> {
-    let pod = target.split('[').next()?;
-    let (namespace, name) = pod.split_once('/')?;
-    Some((namespace.to_owned(), name.to_owned()))
+/// What a target is: `namespace/pod`, `namespace/pod[container]`, and of faults through the API server also
+/// `namespace/deployment/name` and `node/name`.
+fn about(target: &str, node: &str) -> Option<About> {
+    let target = target.split('[').next()?;
+    match target.split('/').collect::<Vec<_>>().as_slice() {
+        ["node", name] if node == API_SERVER => Some(About::Node((*name).to_owned())),
+        [namespace, name] => Some(About::Pod((*namespace).into(), (*name).into(), None)),
+        [namespace, kind, name] => {
+            let kind = *CHANGED.iter().find(|one| one.word() == *kind)?;
+            Some(About::Object((*namespace).into(), kind, (*name).into()))
+        }
+        _ => None,
+    }
 }
 
 /// An Event as Kubernetes has it; `number` tells those of a run apart.
 pub(super) fn event(said: &Said, run_id: &str, number: usize, now: Timestamp) -> Event {
-    let (namespace, object) = match &said.about {
-        About::Pod(namespace, name, uid) => (
-            namespace.clone(),
-            ObjectReference {
-                api_version: Some("v1".into()),
-                kind: Some("Pod".into()),
-                name: Some(name.clone()),
-                namespace: Some(namespace.clone()),
-                uid: uid.clone(),
-                ..ObjectReference::default()
-            },
-        ),
-        About::Node(name) => (
-            NODES_NAMESPACE.to_owned(),
-            ObjectReference {
-                api_version: Some("v1".into()),
-                kind: Some("Node".into()),
-                name: Some(name.clone()),
-                // As the kubelet has it, and `kubectl describe node` looks for it.
-                uid: Some(name.clone()),
-                ..ObjectReference::default()
-            },
-        ),
-    };
+    let (namespace, object) = reference(&said.about);
     let mut message = clean(&said.message);
     if message.len() > MESSAGE_BYTES_MAX {
         let end = (0..=MESSAGE_BYTES_MAX - 4).rev().find(|at| message.is_char_boundary(*at));
@@ -230,6 +231,26 @@ pub(super) fn event(said: &Said, run_id: &str, number: usize, now: Timestamp) ->
         count: Some(1),
         ..Event::default()
     }
+}
+
+/// What an Event is about as Kubernetes has it, and the namespace that the Event is in.
+fn reference(about: &About) -> (String, ObjectReference) {
+    let (namespace, kind, name, uid) = match about {
+        About::Pod(namespace, name, uid) => (Some(namespace), ObjectKind::Pod, name, uid.clone()),
+        About::Object(namespace, kind, name) => (Some(namespace), *kind, name, None),
+        // Its name for a uid, as the kubelet has it and `kubectl describe node` looks for it.
+        About::Node(name) => (None, ObjectKind::Node, name, Some(name.clone())),
+    };
+    let resource = kind.api_resource();
+    let object = ObjectReference {
+        api_version: Some(resource.api_version),
+        kind: Some(resource.kind),
+        name: Some(name.clone()),
+        namespace: namespace.cloned(),
+        uid,
+        ..ObjectReference::default()
+    };
+    (namespace.map_or(NODES_NAMESPACE, String::as_str).to_owned(), object)
 }
 
 #[cfg(test)]
@@ -278,6 +299,16 @@ mod tests {
         let reverted = Told::Reverted { fault: "1".into(), reverted_ms: None, reason: None };
         let said = narrator.tell(&[reverted], |_, _| None);
         assert_eq!((said.len(), said[0].reason, said[0].is_warning), (2, REVERTED, false));
+    }
+
+    #[test]
+    fn what_goes_through_the_api_server_is_of_no_agent() {
+        let of = |target| about(target, API_SERVER);
+        assert_eq!(of("node/n1"), Some(About::Node("n1".into())));
+        let scaled = About::Object("shop".into(), ObjectKind::Deployment, "api".into());
+        assert_eq!(reference(&scaled).1.api_version.as_deref(), Some("apps/v1"));
+        assert_eq!(of("shop/deployment/api"), Some(scaled));
+        assert_eq!(about("node/n1", "n2"), Some(About::Pod("node".into(), "n1".into(), None)));
     }
 
     #[test]

@@ -3,9 +3,9 @@
 
 mod agents;
 mod budgets;
+mod checkup;
 mod claim;
 mod claims;
-mod checkup;
 mod connect;
 pub mod controller;
 mod election;
@@ -33,9 +33,9 @@ use service::Services;
 use tokio::sync::OnceCell;
 
 pub use budgets::Budget;
+pub use checkup::{Certificate, Checkup, Health};
 pub use claim::claimed;
 pub use claims::Claims;
-pub use checkup::{Certificate, Checkup, Health};
 pub use connect::{ClusterChoice, Connection};
 pub use error::{Asked, ClusterError};
 pub use events::Events;

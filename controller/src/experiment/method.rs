@@ -8,7 +8,9 @@ use faultline_proto::{
     yaml::{self, Fields, Node, Problems, Span, Spanned, quote},
 };
 
-use super::{FaultKind, FaultSpec, Inject, PARALLEL_MAX, QUIET_MAX, STEPS_MAX, Step, WAIT_MAX, repeat};
+use super::{
+    FaultKind, FaultSpec, Inject, PARALLEL_MAX, QUIET_MAX, STEPS_MAX, Step, WAIT_MAX, repeat,
+};
 
 /// Decodes the list of steps.
 pub(super) fn decode(node: &Node, problems: &mut Problems) -> Option<Vec<Step>> {
@@ -74,8 +76,9 @@ fn decode_inject(
     problems: &mut Problems,
 ) -> Option<Inject> {
     let before = problems.len();
-    let written: Vec<(&'static str, Span)> =
-        FaultKind::all().filter_map(|kind| Some((kind.name, fields.key_span(kind.name)?))).collect();
+    let written: Vec<(&'static str, Span)> = FaultKind::all()
+        .filter_map(|kind| Some((kind.name, fields.key_span(kind.name)?)))
+        .collect();
     let (kind, span) = match written.as_slice() {
         [one] => *one,
         [] => {

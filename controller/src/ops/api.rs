@@ -45,9 +45,7 @@ pub(super) async fn halt(place: &Place) -> Overview {
         let until = Instant::now() + HALT_MAX;
         let result = match &bearer.undo {
             Ok(undo) => take_back(connection, &bearer.object, Some(undo), until).await,
-            Err(_) => {
-                restore(connection, &bearer.object, None).await.map(|_| TakenBack::default())
-            }
+            Err(_) => restore(connection, &bearer.object, None).await.map(|_| TakenBack::default()),
         };
         (bearer, result)
     });
@@ -62,9 +60,8 @@ pub(super) async fn halt(place: &Place) -> Overview {
 
 async fn bearers(overview: &mut Overview, cluster: &Cluster) -> Vec<Bearer> {
     let (bearers, errors) = find(cluster.connection()).await;
-    let refused = errors
-        .iter()
-        .map(|error| Refused { node: API_SERVER.into(), reason: one_line(error) });
+    let refused =
+        errors.iter().map(|error| Refused { node: API_SERVER.into(), reason: one_line(error) });
     overview.refused.extend(refused);
     bearers
 }
@@ -79,9 +76,9 @@ fn note_missing(overview: &mut Overview, cluster: &Cluster) {
 fn injected(bearer: &Bearer, state: &str, residue: Vec<String>) -> Injected {
     let undo = bearer.undo.as_ref().ok();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let left = undo.filter(|_| state == "active").map(|undo| {
-        millis(Duration::from_millis(undo.deadline_unix_ms).saturating_sub(now))
-    });
+    let left = undo
+        .filter(|_| state == "active")
+        .map(|undo| millis(Duration::from_millis(undo.deadline_unix_ms).saturating_sub(now)));
     Injected {
         node: API_SERVER.into(),
         fault_id: bearer.fault.clone(),

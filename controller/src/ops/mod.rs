@@ -3,8 +3,8 @@
 //! These work while some agents cannot be reached, and say which, and until when at most their faults
 //! last: an operator in a hurry must not be held up by the node that is down.
 
-mod doctor;
 mod api;
+mod doctor;
 mod overview;
 mod unreachable;
 

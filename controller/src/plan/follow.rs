@@ -138,7 +138,7 @@ impl<'a> Follower<'a> {
         seats.retain_mut(|seat| {
             let target = name.to_owned();
             match self.pods.iter().find(|pod| pod.uid == seat.pod.uid) {
-                Some(now) if follow == Follow::AllMatching && !select::matches(selector, now) => {
+                Some(now) if follow == Follow::AllMatching && !select::belongs(selector, now) => {
                     changes.push(Change::Left { target, pod: now.clone() });
                     return false;
                 }
@@ -265,10 +265,15 @@ impl<'a> Follower<'a> {
         self.guard.check(injections(), &self.pods)?;
         check_protected(self.experiment, injections(), &self.pods)?;
         let hit = injections();
-        let hit: BTreeSet<&str> =
-            hit.flat_map(|i| &i.hits).map(String::as_str).filter(|uid| there.contains(uid)).collect();
+        let hit: BTreeSet<&str> = hit
+            .flat_map(|i| &i.hits)
+            .map(String::as_str)
+            .filter(|uid| there.contains(uid))
+            .collect();
+        // Who is hit may be in another state than was asked for, by that.
         let matched = self.pods.iter().filter(|pod| {
-            self.experiment.targets.values().any(|selector| select::matches(selector, pod))
+            let mut selectors = self.experiment.targets.values();
+            hit.contains(pod.uid.as_str()) || selectors.any(|one| select::matches(one, pod))
         });
         let blast = Blast { pods_hit: hit.len(), pods_matched: matched.count() };
         check_blast_radius(self.experiment, blast)?;

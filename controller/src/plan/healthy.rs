@@ -48,8 +48,7 @@ pub fn fewest_healthy<'f>(
     let mut fewest: Option<(String, usize)> = None;
     for faults in steps {
         let injections = || faults.iter().flat_map(|fault| &fault.injections);
-        let hit: BTreeSet<&str> =
-            injections().flat_map(|i| &i.hits).map(String::as_str).collect();
+        let hit: BTreeSet<&str> = injections().flat_map(|i| &i.hits).map(String::as_str).collect();
         for (owner, all) in &owners {
             if !all.iter().any(|pod| hit.contains(pod.uid.as_str())) {
                 continue;

@@ -364,7 +364,8 @@ fn expand(
             let expanded = spec.expand(&chosen, all).map_err(cannot)?.into_iter();
             let injection = |expanded: OnObject| {
                 let target = On::Object(expanded.object);
-                let (node, fault, hits) = (API_SERVER.into(), What::Api(spec.clone()), expanded.hits);
+                let (node, fault, hits) =
+                    (API_SERVER.into(), What::Api(spec.clone()), expanded.hits);
                 (target.uid().to_owned(), Ok(PlannedInjection { node, target, fault, hits }))
             };
             Ok(expanded.map(injection).collect())
@@ -392,6 +393,8 @@ fn injection_on(
     Ok(PlannedInjection { node, target, fault, hits })
 }
 
+#[cfg(test)]
+mod cluster_tests;
 #[cfg(test)]
 mod select_tests;
 #[cfg(test)]

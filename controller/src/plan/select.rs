@@ -76,6 +76,15 @@ pub fn candidates(selector: &Selector, pods: &[Pod]) -> Vec<usize> {
 
 /// Whether a pod is one of those that a selector means, before its mode.
 pub fn matches(selector: &Selector, pod: &Pod) -> bool {
+    let is_state = |one: &&FieldRequirement| one.field == Field::Phase;
+    belongs(selector, pod)
+        && selector.field_selector.iter().filter(is_state).all(|one| has_field(one, pod))
+        && selector.phase.is_none_or(|phase| pod.phase.as_deref() == Some(phase))
+        && selector.ready.is_none_or(|ready| pod.ready == Some(ready))
+}
+
+/// The same, whatever state the pod is in now: a fault can make a pod unready, and is to stay on it.
+pub fn belongs(selector: &Selector, pod: &Pod) -> bool {
     let any_of = |list: &[String], text: &String| list.is_empty() || list.contains(text);
     let has = |wanted: &BTreeMap<String, String>, labels: &BTreeMap<String, String>| {
         wanted.iter().all(|(name, value)| labels.get(name) == Some(value))
@@ -83,7 +92,10 @@ pub fn matches(selector: &Selector, pod: &Pod) -> bool {
     any_of(&selector.namespaces, &pod.namespace)
         && has(&selector.labels, &pod.labels)
         && selector.label_selector.iter().all(|one| one.matches(&pod.labels))
-        && selector.field_selector.iter().all(|one| has_field(one, pod))
+        && selector
+            .field_selector
+            .iter()
+            .all(|one| one.field == Field::Phase || has_field(one, pod))
         && any_of(&selector.names, &pod.name)
         && any_of(&selector.nodes, &pod.node)
         && has(&selector.node_labels, &pod.node_labels)
@@ -91,8 +103,6 @@ pub fn matches(selector: &Selector, pod: &Pod) -> bool {
             pod.owner.as_ref().is_some_and(|made_by| owner.made(made_by, &pod.labels))
         })
         && selector.service.as_ref().is_none_or(|service| pod.services.contains(service))
-        && selector.phase.is_none_or(|phase| pod.phase.as_deref() == Some(phase))
-        && selector.ready.is_none_or(|ready| pod.ready == Some(ready))
 }
 
 /// Whether a pod's field is as is asked. One that is not told is neither equal nor different.

@@ -76,7 +76,7 @@ fn nobody_is_an_error_that_says_what_was_wrong() {
 }
 
 /// Cuts `api`, which is followed in this way, from the addresses 10.9.0.0/16, or from `db`.
-fn experiment(follow: &str, other: &str, more: &str) -> Experiment {
+pub(super) fn experiment(follow: &str, other: &str, more: &str) -> Experiment {
     let text = format!(
         "apiVersion: faultline.dev/v1alpha1
 kind: Experiment
@@ -100,7 +100,7 @@ spec:
 }
 
 /// A pod of a name, as the n-th of that name, with an address of its own.
-fn made(name: &str, number: u8) -> Pod {
+pub(super) fn made(name: &str, number: u8) -> Pod {
     let app = name.split('-').next().expect("a name");
     let last = name.bytes().last().unwrap_or_default() - b'0';
     let third = if app == "db" { 2 } else { 3 };
@@ -111,20 +111,21 @@ fn made(name: &str, number: u8) -> Pod {
     }
 }
 
-fn follower<'a>(experiment: &'a Experiment, pods: &[Pod]) -> Follower<'a> {
+pub(super) fn follower<'a>(experiment: &'a Experiment, pods: &[Pod]) -> Follower<'a> {
     let plan = Plan::new(experiment, pods).expect("a plan");
     Follower::new(experiment, &plan, pods)
 }
 
 /// The uids that the first step is on, and in what it says, these addresses.
-fn first_step(follower: &Follower<'_>) -> Vec<String> {
+pub(super) fn first_step(follower: &Follower<'_>) -> Vec<String> {
     let fault = follower.step(0).remove(0).expect("a fault");
-    let mut uids: Vec<String> = fault.injections.into_iter().map(|i| i.target.uid().to_owned()).collect();
+    let mut uids: Vec<String> =
+        fault.injections.into_iter().map(|i| i.target.uid().to_owned()).collect();
     uids.sort();
     uids
 }
 
-fn said(changes: &[Change]) -> Vec<String> {
+pub(super) fn said(changes: &[Change]) -> Vec<String> {
     changes.iter().map(ToString::to_string).collect()
 }
 

@@ -107,7 +107,8 @@ impl<'a> Following<'a> {
         let (mut missing, mut changed) = (Vec::new(), Vec::new());
         let items = lock(tracked);
         for planned in &now.fault.injections {
-            let of_pod = |t: &&Tracked| t.number == now.number && t.on.uid() == planned.target.uid();
+            let of_pod =
+                |t: &&Tracked| t.number == now.number && t.on.uid() == planned.target.uid();
             // The latest, where a container of the pod was started again.
             let item = items.values().filter(of_pod).max_by_key(|t| t.ordered);
             match item {

@@ -175,9 +175,8 @@ impl Run<'_> {
 
 /// What was asked to be reverted and is still being reverted, as was answered: where, and what is in the way.
 fn unfinished(tracked: &Shared, wanted: impl Fn(&Tracked) -> bool) -> Vec<(String, String)> {
-    let is_at_it = |status: &pb::InjectionStatus| {
-        State::from_wire(status.state) == Some(State::Reverting)
-    };
+    let is_at_it =
+        |status: &pb::InjectionStatus| State::from_wire(status.state) == Some(State::Reverting);
     let items = lock(tracked);
     let told = items.values().filter(|item| wanted(item)).filter_map(|item| {
         let status = item.status.as_ref().filter(|status| is_at_it(status))?;

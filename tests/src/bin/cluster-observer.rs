@@ -94,7 +94,11 @@ fn listen(socket: &UdpSocket, open: &Open) {
         }
         let number = u64::from_be_bytes(buffer);
         let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(sent) = open.remove(&number) else { continue };
+        let late = PATIENCE.as_millis();
+        // What comes too late is as good as lost: whoever is stopped answers all at once when it goes on.
+        let in_time = open.get(&number).copied().filter(|sent| now_ms() - sent < late);
+        let Some(sent) = in_time else { continue };
+        open.remove(&number);
         if !is_up {
             is_up = true;
             // What was sent before the other side was there is no outage.
@@ -102,7 +106,6 @@ fn listen(socket: &UdpSocket, open: &Open) {
             println!("up {sent}");
             continue;
         }
-        let late = PATIENCE.as_millis();
         let lost = open.iter().filter(|(other, at)| **other < number && sent - **at >= late);
         if let Some(from) = lost.map(|(_, at)| *at).min() {
             println!("outage {from} {sent}");

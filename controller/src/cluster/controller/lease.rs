@@ -161,7 +161,9 @@ impl Candidate {
                 lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
                 acquire_time: kept.and_then(|spec| spec.acquire_time.clone()).or(Some(now.clone())),
                 renew_time: Some(now),
-                lease_transitions: Some(transitions + i32::from(before.is_some() && kept.is_none())),
+                lease_transitions: Some(
+                    transitions + i32::from(before.is_some() && kept.is_none()),
+                ),
                 ..LeaseSpec::default()
             }),
         }

@@ -48,7 +48,10 @@ impl Default for Metrics {
             gauge
         });
         let [restored, failed] = [
-            ("faultline_controller_restored", "Objects that were restored at their deadline, by kind"),
+            (
+                "faultline_controller_restored",
+                "Objects that were restored at their deadline, by kind",
+            ),
             (
                 "faultline_controller_restore_failures",
                 "Attempts to restore an object that did not succeed, by kind",

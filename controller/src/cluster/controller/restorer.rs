@@ -22,7 +22,9 @@ use super::{Metrics, say};
 use crate::{
     cluster::{
         Connection,
-        fault::{Bearer, CHANGED, FaultError, LABEL, Object, ObjectKind, TakenBack, restore, take_back},
+        fault::{
+            Bearer, CHANGED, FaultError, LABEL, Object, ObjectKind, TakenBack, restore, take_back,
+        },
     },
     run::one_line,
 };
@@ -127,7 +129,9 @@ impl Restorer {
                     self.bearers.remove(&bearer.object);
                 } else if let Some(name) = &found.metadata.name {
                     let namespace = &found.metadata.namespace;
-                    self.bearers.retain(|o, _| o.kind != kind || o.name != *name || o.namespace != *namespace);
+                    self.bearers.retain(|o, _| {
+                        o.kind != kind || o.name != *name || o.namespace != *namespace
+                    });
                 }
             }
         }
@@ -149,7 +153,9 @@ impl Restorer {
                 let result = match &bearer.undo {
                     Ok(undo) => take_back(&connection, object, Some(undo), until).await,
                     // What it says of itself is looked at once more.
-                    Err(_) => restore(&connection, object, None).await.map(|_| TakenBack::default()),
+                    Err(_) => {
+                        restore(&connection, object, None).await.map(|_| TakenBack::default())
+                    }
                 };
                 Done { bearer, result }
             });

@@ -86,7 +86,8 @@ fn answer(method: &Method, path: &str, metrics: &Metrics) -> Response<Full<Bytes
             response(StatusCode::OK, PLAIN, "ok\n".into())
         }
         "/healthz" => {
-            let text = format!("the election has not come round for {:.1?}\n", metrics.since_turn());
+            let text =
+                format!("the election has not come round for {:.1?}\n", metrics.since_turn());
             response(StatusCode::SERVICE_UNAVAILABLE, PLAIN, text)
         }
         _ => response(StatusCode::NOT_FOUND, PLAIN, "/metrics and /healthz are here\n".into()),

@@ -51,7 +51,10 @@ pub(super) fn needs(object: &Object, planned: &Planned) -> BTreeSet<Need> {
 ///
 /// # Errors
 /// What they may not, with the command that allows it; or that it cannot be asked.
-pub(super) async fn check(connection: &Connection, needs: BTreeSet<Need>) -> Result<(), FaultError> {
+pub(super) async fn check(
+    connection: &Connection,
+    needs: BTreeSet<Need>,
+) -> Result<(), FaultError> {
     let asking = needs.into_iter().map(|need| check_one(connection, need));
     futures::future::try_join_all(asking).await?;
     Ok(())

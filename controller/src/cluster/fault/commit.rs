@@ -15,11 +15,7 @@ use futures::future::join_all;
 use kube::api::{DeleteParams, Preconditions};
 use tokio::{sync::oneshot, time};
 
-use super::{
-    FaultError, Injector, hold,
-    injector::Shared,
-    restore::write_one,
-};
+use super::{FaultError, Injector, hold, injector::Shared, restore::write_one};
 use crate::cluster::ClusterError;
 
 /// How much later than its planned end a fault is restored by whoever finds it: the run does that itself at its
@@ -126,7 +122,9 @@ impl Shared {
                         ..DeleteParams::default()
                     };
                     let api = on.api(self.connection.client());
-                    self.connection.answer(on.asked("delete"), api.delete(&on.name, &params)).await?;
+                    self.connection
+                        .answer(on.asked("delete"), api.delete(&on.name, &params))
+                        .await?;
                     return Ok(0);
                 }
                 Change::Patch(patch) => patch,

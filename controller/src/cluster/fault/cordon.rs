@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use faultline_proto::{
-    yaml::{Fields, Node, Problems, Spanned},
-};
+use faultline_proto::yaml::{Fields, Node, Problems, Spanned};
 use serde_json::Value;
 
 use super::{

@@ -85,9 +85,12 @@ pub(super) async fn look(shared: Arc<Shared>, id: String, generation: i64) {
                 Sight::Missing(what) if committed.elapsed() >= window => {
                     held.proof = Proof::Failed;
                     let blocked = std::mem::take(&mut held.blocked);
-                    let blocked = if blocked.is_empty() { blocked } else { format!(" ({blocked})") };
-                    held.evidence =
-                        format!("{what}{blocked}, {} later", crate::report::time(committed.elapsed()));
+                    let blocked =
+                        if blocked.is_empty() { blocked } else { format!(" ({blocked})") };
+                    held.evidence = format!(
+                        "{what}{blocked}, {} later",
+                        crate::report::time(committed.elapsed())
+                    );
                 }
                 Sight::Missing(what) => held.evidence = what,
             }

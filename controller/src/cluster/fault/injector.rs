@@ -170,7 +170,8 @@ impl Shared {
     /// The object as it is, and what would be done to it.
     pub(super) async fn plan(&self, injection: &Injection) -> Result<(Value, Planned), FaultError> {
         let on = &injection.object;
-        let gone = || FaultError::Impossible(format!("there is no {} {on} (any more)", on.kind.word()));
+        let gone =
+            || FaultError::Impossible(format!("there is no {} {on} (any more)", on.kind.word()));
         let object = read(&self.connection, on).await?.ok_or_else(gone)?;
         match Undo::of(&object) {
             None => {}
@@ -220,7 +221,8 @@ impl Shared {
     async fn rehearse(&self, held: &Held) -> Result<(), FaultError> {
         let on = &held.injection.object;
         if let Some(grace) = held.planned.delete {
-            let params = DeleteParams { dry_run: true, grace_period_seconds: grace, ..Default::default() };
+            let params =
+                DeleteParams { dry_run: true, grace_period_seconds: grace, ..Default::default() };
             let api = on.api(self.connection.client());
             self.connection.answer(on.asked("delete"), api.delete(&on.name, &params)).await?;
         }
@@ -256,9 +258,8 @@ impl Shared {
         if let Some(committing) = committing {
             drop(committing.await);
         }
-        let known = self.with(id, |held| {
-            (held.undo.clone(), held.is_unknown, held.injection.object.clone())
-        });
+        let known = self
+            .with(id, |held| (held.undo.clone(), held.is_unknown, held.injection.object.clone()));
         let Some((undo, is_unknown, object)) = known else { return };
         let Some(undo) = undo else {
             // Nothing was written that could be taken back.

@@ -4,15 +4,15 @@
 //! all of them share is here and beside: the record that takes a change back (`undo`), who does it at the API
 //! server ([`Injector`]), and how an object is restored, whoever does it (`restore`).
 
+mod access;
+mod commit;
 mod cordon;
 mod drain;
 mod error;
 mod find;
-mod image_pull;
-mod access;
-mod commit;
 mod held;
 mod hold;
+mod image_pull;
 mod injector;
 mod look;
 mod nodes;
@@ -263,11 +263,7 @@ fn killed(variety: &str) -> Option<Counted> {
 }
 
 /// The workloads that made some pods, each once, with all of their pods as hit.
-fn workloads(
-    chosen: &[&Pod],
-    all: &[Pod],
-    kinds: &[ObjectKind],
-) -> Result<Vec<Expanded>, String> {
+fn workloads(chosen: &[&Pod], all: &[Pod], kinds: &[ObjectKind]) -> Result<Vec<Expanded>, String> {
     let mut found: Vec<Expanded> = Vec::new();
     for pod in chosen {
         let object = Object::owner(pod, kinds)?;

@@ -38,11 +38,13 @@ pub(super) enum Nodes {
 /// Decodes one of the two fields.
 pub(super) fn decode_nodes(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Nodes> {
     let target = fields.optional("target", problems, yaml::name);
-    let nodes = fields.optional("nodes", problems, yaml::list(1..=NODES_MAX, "names of nodes", yaml::name));
+    let nodes =
+        fields.optional("nodes", problems, yaml::list(1..=NODES_MAX, "names of nodes", yaml::name));
     match (fields.key_span("target"), fields.key_span("nodes")) {
         (Some(_), Some(span)) => {
             let problem = problems.add(span, "`nodes` beside `target`");
-            problem.expected("expected one of them: the nodes by name, or those of the target's pods");
+            problem
+                .expected("expected one of them: the nodes by name, or those of the target's pods");
             None
         }
         (None, None) => {

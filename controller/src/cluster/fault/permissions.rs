@@ -22,12 +22,7 @@ pub const PERMISSIONS: &[Permission] = &[
         verbs: &["get", "list", "watch", "delete"],
         needed_for: "podDelete; unschedulable and imagePull of StatefulSets; every proof",
     },
-    Permission {
-        group: "",
-        resource: "pods/eviction",
-        verbs: &["create"],
-        needed_for: "drain",
-    },
+    Permission { group: "", resource: "pods/eviction", verbs: &["create"], needed_for: "drain" },
     Permission {
         group: "",
         resource: "nodes",

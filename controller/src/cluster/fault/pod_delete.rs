@@ -25,12 +25,7 @@ pub(super) const INFO: KindInfo = KindInfo {
     name: NAME,
     about: "Delete pods; whoever made them makes others",
     fields: &[
-        FieldInfo {
-            name: "target",
-            value: "TARGET",
-            help: "Which pods",
-            form: FieldForm::Target,
-        },
+        FieldInfo { name: "target", value: "TARGET", help: "Which pods", form: FieldForm::Target },
         FieldInfo {
             name: "grace",
             value: "DURATION",
@@ -60,7 +55,8 @@ pub(super) fn decode(body: &Node, problems: &mut Problems) -> Option<Spec> {
     let target = fields.required("target", problems, yaml::name);
     let grace =
         fields.optional("grace", problems, yaml::duration(Duration::from_secs(1)..=GRACE_MAX));
-    let force = fields.optional("force", problems, yaml::one_of(&[("true", true), ("false", false)]));
+    let force =
+        fields.optional("force", problems, yaml::one_of(&[("true", true), ("false", false)]));
     if let (Some(true), Some(span)) = (force, fields.key_span("grace")) {
         problems
             .add(span, "`grace` beside `force: true`")
@@ -88,9 +84,7 @@ impl Kind for Spec {
                 Some(owner) if owner.starts_with("node/") => Err(format!(
                     "pod {name} is of a file on its node: its kubelet makes it, and does not end it because of the API"
                 )),
-                Some(_) => {
-                    Ok(Expanded { object: Object::pod(pod), hits: vec![pod.uid.clone()] })
-                }
+                Some(_) => Ok(Expanded { object: Object::pod(pod), hits: vec![pod.uid.clone()] }),
             }
         };
         chosen.iter().map(pod).collect()

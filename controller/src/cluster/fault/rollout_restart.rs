@@ -100,7 +100,10 @@ impl Kind for Spec {
             return Sight::Proven(format!("{all} of {all} pods have gone; {updated} are new"));
         }
         let gone = all - old.len();
-        Sight::Missing(format!("{gone} of {all} pods were replaced; {} is there", look::names(&old)))
+        Sight::Missing(format!(
+            "{gone} of {all} pods were replaced; {} is there",
+            look::names(&old)
+        ))
     }
 
     fn proof_window(&self) -> Duration {

@@ -92,7 +92,8 @@ fn part(
     problems: &mut Problems,
 ) -> Option<String> {
     if !is_right {
-        let problem = problems.add(text.span, format!("{} cannot be part of a taint", quote(&text.value)));
+        let problem =
+            problems.add(text.span, format!("{} cannot be part of a taint", quote(&text.value)));
         problem.expected(expected);
         return None;
     }

@@ -315,7 +315,8 @@ mod tests {
         let path = "/spec/containers/1/image".to_owned();
         let change = Change::Value { path, before: Some("b:1".into()), ours: "x".into() };
         let undo = Undo::new("r", "f", "imagePull", 7, vec![change]);
-        let object = json!({"metadata": {}, "spec": {"containers": [{"image": "a"}, {"image": "b:1"}]}});
+        let object =
+            json!({"metadata": {}, "spec": {"containers": [{"image": "a"}, {"image": "b:1"}]}});
         let changed = patched(&object, &undo.put(&object));
         assert_eq!(changed["spec"]["containers"], json!([{"image": "a"}, {"image": "x"}]));
         let back = patched(&changed, &undo.take_back(&changed).patch);

@@ -11,9 +11,7 @@ use k8s_openapi::api::core::v1;
 
 use super::{
     Before, Change, Expanded, Kind, KindInfo, Look, ObjectKind, Planned, Sight, look,
-    template::check_rolls,
-    undo::escaped,
-    workloads,
+    template::check_rolls, undo::escaped, workloads,
 };
 use crate::place::Pod;
 

@@ -42,7 +42,8 @@ pub(in crate::run) async fn budgets(
             return rules;
         }
     };
-    let hit: BTreeSet<&str> = plan.injections().flat_map(|i| i.hits.iter().map(String::as_str)).collect();
+    let hit: BTreeSet<&str> =
+        plan.injections().flat_map(|i| i.hits.iter().map(String::as_str)).collect();
     let hit: Vec<&Pod> = pods.iter().filter(|pod| hit.contains(pod.uid.as_str())).collect();
     let mut any = false;
     for budget in &budgets {

@@ -16,7 +16,8 @@ const RULE: &str = "no other run on the targets";
 
 /// What a plan claims: everything that would be hit, by owner.
 fn of_plan(plan: &Plan, pods: &[Pod]) -> BTreeSet<String> {
-    let hit: BTreeSet<&str> = plan.injections().flat_map(|i| i.hits.iter().map(String::as_str)).collect();
+    let hit: BTreeSet<&str> =
+        plan.injections().flat_map(|i| i.hits.iter().map(String::as_str)).collect();
     pods.iter().filter(|pod| hit.contains(pod.uid.as_str())).map(claimed).collect()
 }
 

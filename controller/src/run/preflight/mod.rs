@@ -73,7 +73,9 @@ pub(super) async fn fences(experiment: &Experiment, place: &Place) -> Rules {
     for inject in injects.filter(|inject| !inject.spec.is_on_nodes()) {
         let found = match place.cluster() {
             Some(_) => Ok("this is a cluster".to_owned()),
-            None => Err("it goes through the API server of a cluster, and this place is none".into()),
+            None => {
+                Err("it goes through the API server of a cluster, and this place is none".into())
+            }
         };
         let rule = format!("`{}`", inject.spec.kind());
         rules.note(experiment, &rule, Some(inject.span), found);
@@ -302,8 +304,7 @@ fn alone(
     pods: &[Pod],
     foreign: &BTreeMap<String, Vec<pb::InjectionStatus>>,
 ) {
-    let hit: BTreeSet<&str> =
-        plan.injections().flat_map(|i| &i.hits).map(String::as_str).collect();
+    let hit: BTreeSet<&str> = plan.injections().flat_map(|i| &i.hits).map(String::as_str).collect();
     let mut any = false;
     for (node, statuses) in foreign {
         for status in statuses {

@@ -53,11 +53,7 @@ impl Run<'_> {
         }
     }
 
-    pub(in crate::run) fn record_prepared(
-        &self,
-        tracked: &Shared,
-        orders: &Orders,
-    ) {
+    pub(in crate::run) fn record_prepared(&self, tracked: &Shared, orders: &Orders) {
         for wire in orders.nodes.values().flatten() {
             if let Some(item) = lock(tracked).get(&wire.fault_id) {
                 let deadline = self.here(&item.node, wire.deadline_boottime_ns);
