@@ -28,6 +28,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(300);
 const CONCURRENT_MAX: usize = 8;
 /// How long agents may take to end: their grace, and what Kubernetes takes.
 const PODS_MAX: Duration = Duration::from_mins(2);
+/// How long objects may take to go.
+const OBJECTS_MAX: Duration = Duration::from_secs(30);
 /// How long a namespace may take to go.
 const NAMESPACE_MAX: Duration = Duration::from_mins(2);
 
@@ -118,7 +120,7 @@ impl Uninstall {
             }
         }
         self.remove_namespace(progress, &mut removed).await?;
-        removed.left.extend(self.still_there().await?);
+        removed.left.extend(self.until_all_is_gone().await?);
         if let Some(dir) = state_dir {
             removed.left.push(format!(
                 "the directory {dir} on each node, which is empty: a pod cannot remove what is mounted into it"
@@ -201,6 +203,18 @@ impl Uninstall {
         }
         removed.removed.push(title(NAMESPACE, None, name));
         Ok(())
+    }
+
+    /// What is deleted goes a moment later, and what belongs to it before it. Returns what does not go.
+    async fn until_all_is_gone(&self) -> Result<Vec<String>, ClusterError> {
+        let began = Instant::now();
+        loop {
+            let left = self.still_there().await?;
+            if left.is_empty() || began.elapsed() > OBJECTS_MAX {
+                return Ok(left);
+            }
+            sleep(LOOK_EVERY).await;
+        }
     }
 
     /// What the API server still has of it.
