@@ -313,8 +313,7 @@ pub async fn dry_run(
     for step in &plan.steps {
         if let PlannedStep::Inject(faults) = step {
             let wired = inject::wire(&fleet, experiment.lease, faults).map_err(|e| vec![e])?;
-            let prepared =
-                fleet.prepare(run_id, &wired, true).await.map_err(|e| one_lines(&e))?;
+            let prepared = fleet.prepare(run_id, &wired, true).await.map_err(|e| one_lines(&e))?;
             planned.extend(prepared.into_iter().map(|item| item.plan));
         }
     }
