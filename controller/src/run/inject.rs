@@ -17,7 +17,7 @@ use faultline_proto::{
 
 use super::{
     Ended, Run,
-    ended::{ends_at, has_lost_target, is_halted, is_let_go, is_over, reason},
+    ended::{ends_at, has_lost_target, is_halted, is_let_go, is_over, is_reverted, reason},
     follow::UnderWay,
     observe::{Doing, LOOK_EVERY},
     one_lines,
@@ -35,6 +35,9 @@ use crate::{
 const COMMIT_SLACK: Duration = Duration::from_secs(5);
 /// How long an agent may take to revert while other faults of the step go on, at least.
 const REVERT_ASIDE_MIN: Duration = Duration::from_millis(250);
+/// What is said of faults through the API server where this program ends at once.
+const LEFT_IN_API: &str = "what was changed through the API server has no lease: `faultline controller` in the cluster \
+    restores it at its deadline, and `faultline halt` at once";
 /// How long an agent may take to tell of its effects while they are looked for.
 const LIST_MAX: Duration = Duration::from_secs(1);
 
@@ -116,6 +119,10 @@ impl Run<'_> {
             Renewer::start(&self.fleet, self.experiment.lease, &tracked, self.recorder);
         // Until that is proven to be reverted, whoever ends this program at once leaves something.
         self.interrupt.holds(true);
+        let through_api = !injections.api.is_empty();
+        if through_api {
+            self.interrupt.leaves(Some(LEFT_IN_API.into()));
+        }
         let outcome = self.commit_and_hold(index, faults, &tracked, &mut renewer).await;
         if let Err(ended) = &outcome {
             self.record_end(ended);
@@ -126,6 +133,9 @@ impl Run<'_> {
         let ids: BTreeSet<String> = lock(&tracked).keys().cloned().collect();
         self.revert(&tracked, &ids, None).await;
         drop(renewer);
+        if through_api && lock(&tracked).values().all(is_reverted) {
+            self.interrupt.leaves(None);
+        }
         self.finish_step(&tracked);
         self.note_stopped(&tracked);
         outcome.and_then(|()| self.ends.check())

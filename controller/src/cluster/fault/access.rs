@@ -7,7 +7,7 @@ use k8s_openapi::api::authorization::v1::{
 };
 use kube::{Api, api::PostParams};
 
-use super::{FaultError, Object, ObjectKind, Planned, PodRef};
+use super::{Change, FaultError, Object, ObjectKind, Planned, PodRef};
 use crate::cluster::{ClusterError, connect::Connection, error::Asked};
 
 /// A verb on a resource, in a namespace.
@@ -37,8 +37,31 @@ pub(super) fn needs(object: &Object, planned: &Planned) -> BTreeSet<Need> {
     if !planned.changes.is_empty() || planned.mark.is_some() {
         needs.extend(["get", "patch"].map(|verb| on(object.kind, verb, namespace)));
     }
-    if !planned.changes.is_empty() && object.kind == ObjectKind::Deployment {
-        needs.extend(["list", "patch"].map(|verb| on(ObjectKind::ReplicaSet, verb, namespace)));
+    let is_template = |change: &Change| match change {
+        Change::Value { path, .. } | Change::Item { path, .. } => {
+            path.starts_with("/spec/template")
+        }
+    };
+    let rolls = planned.changes.iter().any(is_template);
+    // What is left beside the object afterwards: see `sweep`.
+    match object.kind {
+        ObjectKind::Deployment if !planned.changes.is_empty() => {
+            needs.extend(["list", "patch"].map(|verb| on(ObjectKind::ReplicaSet, verb, namespace)));
+            needs.extend(rolls.then(|| on(ObjectKind::ReplicaSet, "delete", namespace)));
+        }
+        ObjectKind::StatefulSet | ObjectKind::DaemonSet if !planned.changes.is_empty() => {
+            let verbs: &[&str] =
+                if rolls { &["list", "patch", "delete"] } else { &["list", "patch"] };
+            needs.extend(verbs.iter().map(|verb| Need {
+                resource: "controllerrevisions",
+                ..on(object.kind, verb, namespace)
+            }));
+            if object.kind == ObjectKind::StatefulSet {
+                needs.insert(on(ObjectKind::Pod, "list", namespace));
+                needs.extend(rolls.then(|| on(ObjectKind::Pod, "delete", namespace)));
+            }
+        }
+        _ => {}
     }
     needs.extend(planned.evict.iter().map(|PodRef { namespace, .. }| Need {
         part: Some("eviction"),

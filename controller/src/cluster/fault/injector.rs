@@ -20,7 +20,7 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::{
-    Before, FaultError, Object, ObjectKind, Planned, Spec, Undo, access,
+    Before, FaultError, Object, Planned, Spec, Undo, access,
     held::{Held, own_clock},
     restore::{fence, read, take_back, write},
 };
@@ -183,7 +183,10 @@ impl Shared {
                 return Err(FaultError::Unreadable { object: Box::new(on.clone()), why });
             }
         }
-        let autoscalers = self.autoscalers(on).await?;
+        let autoscalers = match injection.spec.minds_autoscalers() {
+            true => self.autoscalers(on).await?,
+            false => Vec::new(),
+        };
         let pods = self.pods.state();
         let before = Before {
             on,
@@ -198,10 +201,7 @@ impl Shared {
 
     /// The names of the autoscalers that look after a workload.
     async fn autoscalers(&self, on: &Object) -> Result<Vec<String>, FaultError> {
-        let scaled = [ObjectKind::Deployment, ObjectKind::StatefulSet, ObjectKind::ReplicaSet];
-        let Some(namespace) = on.namespace.as_ref().filter(|_| scaled.contains(&on.kind)) else {
-            return Ok(Vec::new());
-        };
+        let Some(namespace) = &on.namespace else { return Ok(Vec::new()) };
         let api: Api<HorizontalPodAutoscaler> =
             Api::namespaced(self.connection.client(), namespace);
         let asked = Asked::new("list", "horizontalpodautoscalers.autoscaling").within(namespace);

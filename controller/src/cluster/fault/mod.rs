@@ -105,6 +105,11 @@ trait Kind {
     /// The objects it is on, where its target was found to be `chosen`, of `all` pods that there are.
     fn expand(&self, chosen: &[&Pod], all: &[Pod]) -> Result<Vec<Expanded>, String>;
 
+    /// Whether an autoscaler would work against it.
+    fn minds_autoscalers(&self) -> bool {
+        false
+    }
+
     /// Plans it on one object. Changes nothing.
     fn plan(&self, before: &Before<'_>) -> Result<Planned, String>;
 
@@ -246,6 +251,10 @@ impl Spec {
     /// What it is counted as; `None` for what belongs to no family.
     pub fn counted(&self) -> Option<Counted> {
         self.of().counted()
+    }
+
+    fn minds_autoscalers(&self) -> bool {
+        self.of().minds_autoscalers()
     }
 
     fn plan(&self, before: &Before<'_>) -> Result<Planned, String> {

@@ -56,8 +56,11 @@ pub async fn restore(
             Some(Ok(undo)) => undo,
         };
         let back = undo.take_back(&found);
-        if !write(connection, object, &back.patch, false).await? {
-            continue;
+        match write(connection, object, &back.patch, false).await {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(FaultError::Cluster(error)) if error.is_not_found() => return Ok(Restored::Gone),
+            Err(error) => return Err(error),
         }
         // What was written is believed when it is read.
         let now = read(connection, object).await?;

@@ -83,6 +83,10 @@ impl Kind for Spec {
         Ok(found)
     }
 
+    fn minds_autoscalers(&self) -> bool {
+        true
+    }
+
     fn plan(&self, before: &Before<'_>) -> Result<Planned, String> {
         let (on, to) = (before.on, i64::from(self.to));
         let now = before.object.pointer(REPLICAS).cloned();
