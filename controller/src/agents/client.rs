@@ -91,6 +91,11 @@ impl AgentError {
         }
     }
 
+    /// Whether an agent looked for what a fault is on, and found that it is not there.
+    pub fn is_target_gone(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if status.code() == Code::NotFound)
+    }
+
     /// The node it is about.
     pub fn node(&self) -> &str {
         match self {

@@ -21,6 +21,7 @@ use super::{
     follow::UnderWay,
     observe::{Doing, LOOK_EVERY},
     one_lines,
+    prepare::PreparedStep,
     renew::Renewer,
     tracked::{Shared, ids_by_node, lasts, lock, proof, take_in, track},
 };
@@ -92,18 +93,12 @@ impl Run<'_> {
     /// Does the step that has this place in the method.
     pub(super) async fn inject_step(&mut self, index: usize) -> Result<(), Ended> {
         self.phase(Phase::Inject, Some(index));
-        let faults = self.step_now(index).map_err(|e| Ended::Refused(vec![e]))?;
-        let faults = faults.as_slice();
-        self.still_healthy(faults)?;
         self.start_watch()?;
         if self.times.injected.is_none() {
             self.pods.begin();
         }
-        let injections = wire(&self.fleet, self.experiment.lease, faults)
-            .map_err(|e| Ended::Refused(vec![e]))?;
-        let fleet = Arc::clone(&self.fleet);
-        let prepared = self.ends.unless(fleet.prepare(self.id, &injections, false)).await?;
-        let prepared = prepared.map_err(|errors| Ended::Refused(one_lines(&errors)))?;
+        let PreparedStep { faults, injections, prepared } = self.prepare_step(index).await?;
+        let faults = faults.as_slice();
         let plans: BTreeMap<String, String> =
             prepared.into_iter().map(|item| (item.fault_id, item.plan)).collect();
         let tracked: Shared = Arc::new(Mutex::new(track(faults, &injections, &plans)));

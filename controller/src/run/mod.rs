@@ -28,6 +28,7 @@ mod method;
 mod observe;
 mod pods;
 mod preflight;
+mod prepare;
 mod record;
 mod renew;
 mod revert;
