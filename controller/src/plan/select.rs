@@ -89,20 +89,28 @@ pub(super) fn belongs(selector: &Selector, pod: &Pod) -> bool {
     let has = |wanted: &BTreeMap<String, String>, labels: &BTreeMap<String, String>| {
         wanted.iter().all(|(name, value)| labels.get(name) == Some(value))
     };
+    let is_owned = || match (&selector.owner, &pod.owner) {
+        (None, _) => true,
+        (Some(owner), Some(made_by)) => owner.made(made_by, &pod.labels),
+        (Some(_), None) => false,
+    };
+    let has_fields = || {
+        let mut fields = selector.field_selector.iter();
+        fields.all(|one| one.field == Field::Phase || has_field(one, pod))
+    };
+    let labels = || {
+        has(&selector.labels, &pod.labels)
+            && selector.label_selector.iter().all(|one| one.matches(&pod.labels))
+    };
+    let is_behind = |service: &String| pod.services.contains(service);
     any_of(&selector.namespaces, &pod.namespace)
-        && has(&selector.labels, &pod.labels)
-        && selector.label_selector.iter().all(|one| one.matches(&pod.labels))
-        && selector
-            .field_selector
-            .iter()
-            .all(|one| one.field == Field::Phase || has_field(one, pod))
         && any_of(&selector.names, &pod.name)
         && any_of(&selector.nodes, &pod.node)
+        && labels()
+        && has_fields()
         && has(&selector.node_labels, &pod.node_labels)
-        && selector.owner.as_ref().is_none_or(|owner| {
-            pod.owner.as_ref().is_some_and(|made_by| owner.made(made_by, &pod.labels))
-        })
-        && selector.service.as_ref().is_none_or(|service| pod.services.contains(service))
+        && is_owned()
+        && selector.service.as_ref().is_none_or(is_behind)
 }
 
 /// Whether a pod's field is as is asked. One that is not told is neither equal nor different.
