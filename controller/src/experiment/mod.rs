@@ -12,6 +12,7 @@ mod decode;
 mod kubernetes;
 pub mod labels;
 mod load;
+mod mentions;
 mod method;
 mod pods;
 mod probes;

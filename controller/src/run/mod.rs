@@ -290,10 +290,10 @@ pub async fn dry_run(
         rules.extend(looked.0);
         refused
     };
-    note(preflight::fences(experiment, place))?;
-    note(preflight::objects(experiment, place).await.0)?;
+    let refused = note(preflight::fences(experiment, place));
     let pods = place.pods();
-    let plan = Plan::new(experiment, &pods).map_err(|e| vec![said_at(experiment, &e)])?;
+    let plan = with_plan(refused, experiment, &pods)?;
+    note(preflight::objects(experiment, place).await.0)?;
     note(preflight::limits(experiment, &plan))?;
     let fleet = connect_for(experiment, place, &plan, &pods).await?;
     let run_id = RunId::random().map_err(|e| vec![e.to_string()])?;
@@ -336,15 +336,14 @@ impl Run<'_> {
 
     async fn phases(&mut self, place: &Arc<Place>) -> Result<(), Ended> {
         self.phase(Phase::Preflight, None);
-        preflight::fences(self.experiment, place).check().map_err(Ended::Refused)?;
+        let refused = preflight::fences(self.experiment, place).check();
+        let pods = place.pods();
+        self.note_apps(&pods);
+        let plan = with_plan(refused, self.experiment, &pods).map_err(Ended::Refused)?;
         let ends = self.ends.clone();
         let objects = preflight::objects(self.experiment, place);
         let (rules, objects) = ends.unless(objects).await?;
         rules.check().map_err(Ended::Refused)?;
-        let pods = place.pods();
-        self.note_apps(&pods);
-        let plan = Plan::new(self.experiment, &pods)
-            .map_err(|e| Ended::Refused(vec![said_at(self.experiment, &e)]))?;
         for (name, selection) in &plan.targets {
             let names: Vec<String> =
                 selection.chosen.iter().map(|i| pods[*i].target().to_string()).collect();
@@ -435,6 +434,24 @@ impl Run<'_> {
         self.watched.extend(conditions);
         self.taps.add(self.recorder, &running);
         self.probes.push(running);
+    }
+}
+
+/// The plan, unless something speaks against it or has done so before: whoever is refused is told all of it at once.
+fn with_plan(
+    refused: Result<(), Vec<String>>,
+    experiment: &Experiment,
+    pods: &[Pod],
+) -> Result<Plan, Vec<String>> {
+    let plan = Plan::new(experiment, pods).map_err(|error| said_at(experiment, &error));
+    match (refused, plan) {
+        (Ok(()), Ok(plan)) => Ok(plan),
+        (Ok(()), Err(why)) => Err(vec![why]),
+        (Err(refused), Ok(_)) => Err(refused),
+        (Err(mut refused), Err(why)) => {
+            refused.push(why);
+            Err(refused)
+        }
     }
 }
 
