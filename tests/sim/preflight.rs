@@ -95,6 +95,11 @@ async fn an_experiment_runs_only_where_it_is_meant_to() {
     held(&with("{ inventory: inventory.yaml }").await);
     let report = with("sandbox").await;
     refused(&report, "requirePlace: this is the inventory ");
+    // Whatever else speaks against it is told at once.
+    let both = "safety: { requirePlace: sandbox, protected: [{ namespace: shop }] }";
+    let report = Cluster::new().run(both).await;
+    refused(&report, "requirePlace: this is the inventory ");
+    assert_eq!(report.reasons.len(), 2, "{:?}", report.reasons);
     refused(&report, "and only a sandbox will do (test.yaml:6)");
     refused(&with("{ inventory: staging.yaml }").await, "only the inventory staging.yaml will do");
 }

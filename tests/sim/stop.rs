@@ -99,7 +99,7 @@ async fn run_until(
     - name: api
       http: {{ url: \"http://{address}/\" }}
       every: 10ms
-      timeout: 5s
+      timeout: 2500ms
   stopConditions:
     - {{ probe: api, {condition} }}
   method:

@@ -16,6 +16,8 @@ pub(super) struct Parts<'a> {
     pub(super) probes: Option<&'a [Probe]>,
     pub(super) method: Option<&'a [Step]>,
     pub(super) assertions: Option<&'a [Assertion]>,
+    /// What the method names, also where it has mistakes.
+    pub(super) mentions: &'a [Spanned<String>],
     pub(super) sandbox: Option<&'a SandboxSpec>,
 }
 
@@ -29,7 +31,10 @@ pub(super) fn references(parts: &Parts<'_>, otherwise_right: bool, problems: &mu
     let names: BTreeSet<&str> = targets.iter().map(|target| target.name.value.as_str()).collect();
     // One wrong name is often written many times.
     let mut nearest_names: BTreeMap<&str, Option<&str>> = BTreeMap::new();
-    for name in used.iter().filter(|name| !names.contains(name.value.as_str())) {
+    let is_said = |mention: &&Spanned<String>| used.iter().any(|name| name.span == mention.span);
+    let others = parts.mentions.iter().filter(|mention| !is_said(mention));
+    let all = used.iter().copied().chain(others);
+    for name in all.filter(|name| !names.contains(name.value.as_str())) {
         let nearest = nearest_names
             .entry(&name.value)
             .or_insert_with(|| nearest(&name.value, names.iter().copied()));

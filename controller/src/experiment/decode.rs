@@ -13,7 +13,7 @@ use faultline_proto::{
 use super::{
     API_VERSION, Experiment, KIND, Probe, SandboxSpec, Step, assertion,
     background::Role,
-    check, labels, method, probes, safety, sandbox, stop,
+    check, labels, mentions, method, probes, safety, sandbox, stop,
     targets::{self, Target},
 };
 
@@ -162,15 +162,18 @@ fn decode_spec(node: &Node, problems: &mut Problems) -> Option<Experiment> {
         let by_assertions = assertions.iter().flatten().filter_map(|a| a.probe.as_ref());
         check::probe_names(by_stops.chain(by_assertions), &known, problems);
     }
+    let method_node = fields.node("method");
     // `targets` is a field like the others even where it is not written.
     fields.node("targets");
     fields.node("probes");
     fields.finish(problems);
+    let mentions = method_node.map(mentions::of_steps).unwrap_or_default();
     let parts = check::Parts {
         targets: targets.as_deref(),
         probes: probes.as_deref(),
         method: method.as_deref(),
         assertions: assertions.as_deref(),
+        mentions: &mentions,
         sandbox: sandbox.as_ref(),
     };
     let right = problems.len() == before;

@@ -13,6 +13,7 @@ mod fault;
 mod kubernetes;
 pub mod labels;
 mod load;
+mod mentions;
 mod method;
 mod mode;
 mod pods;

@@ -299,7 +299,8 @@ pub async fn dry_run(
         rules.extend(looked.0);
         refused
     };
-    note(preflight::fences(experiment, place).await)?;
+    let refused = note(preflight::fences(experiment, place).await);
+    refused.map_err(|refused| and_the_plan(refused, experiment, place))?;
     note(preflight::objects(experiment, place).await.0)?;
     let (pods, ground) = ground::survey(experiment, place).await?;
     let plan = Plan::on(experiment, &pods, &ground).map_err(|e| vec![said_at(experiment, &e)])?;
@@ -350,7 +351,8 @@ impl Run<'_> {
         self.phase(Phase::Preflight, None);
         let (experiment, ends) = (self.experiment, self.ends.clone());
         let fences = ends.unless(preflight::fences(experiment, place)).await?;
-        fences.check().map_err(Ended::Refused)?;
+        let refused = fences.check();
+        refused.map_err(|refused| Ended::Refused(and_the_plan(refused, experiment, place)))?;
         let objects = preflight::objects(experiment, place);
         let (rules, objects) = ends.unless(objects).await?;
         rules.check().map_err(Ended::Refused)?;
@@ -457,6 +459,17 @@ impl Run<'_> {
         self.taps.add(self.recorder, &running);
         self.probes.push(running);
     }
+}
+
+/// What else speaks against a run that is refused already: whoever is refused is told all of it at once. A cluster that may
+/// be the wrong one is asked nothing for that.
+fn and_the_plan(mut refused: Vec<String>, experiment: &Experiment, place: &Place) -> Vec<String> {
+    if place.cluster().is_none()
+        && let Err(error) = Plan::new(experiment, &place.pods())
+    {
+        refused.push(said_at(experiment, &error));
+    }
+    refused
 }
 
 /// A reason against a plan, and where in the experiment it is written.
