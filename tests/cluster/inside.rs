@@ -66,7 +66,7 @@ spec:
         kubectl(&["delete", kind, "-n", "faultline", &name, "--wait=false"]);
     }
     assert_eq!(phase, "Succeeded", "{log}");
-    assert!(log.contains("HELD") && log.contains("the cluster that this pod is in"), "{log}");
+    assert!(log.contains("DONE") && log.contains("the cluster that this pod is in"), "{log}");
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(watch.outages().len(), 1, "{log}");
     println!("{log}");

@@ -11,7 +11,10 @@ use std::{
 use faultline_proto::pb;
 
 use super::{Ended, Run, inject::wire, observe::Doing, one_lines};
-use crate::{agents::Orders, plan::PlannedFault};
+use crate::{
+    agents::{AgentError, Orders},
+    plan::PlannedFault,
+};
 
 /// How long a target may take to come back: a kubelet waits up to 10 s before it starts a container for the second time.
 const BACK_MAX: Duration = Duration::from_secs(15);
@@ -65,7 +68,7 @@ impl Run<'_> {
         let prepared = self.ends.unless(fleet.prepare(self.id, &injections, false)).await;
         match prepared.map_err(NotPrepared::Ended)? {
             Ok(prepared) => Ok(PreparedStep { faults, injections, prepared }),
-            Err(errors) if errors.iter().all(|error| error.is_target_gone()) => {
+            Err(errors) if errors.iter().all(AgentError::is_target_gone) => {
                 Err(NotPrepared::Away(one_lines(&errors)))
             }
             Err(errors) => Err(NotPrepared::Ended(Ended::Refused(one_lines(&errors)))),
