@@ -338,6 +338,9 @@ fn plan_fault(
     Ok(PlannedFault { inject: inject.clone(), injections: injections.collect::<Result<_, _>>()? })
 }
 
+/// What is planned for one target, with the uid of the pod that it is on.
+type OnUid = (String, Result<PlannedInjection, PlanError>);
+
 /// What a fault comes to, target by target, with the uid of the pod that it is on. A pod that has no container is
 /// an error of its own: it may have one later.
 fn expand(
@@ -345,7 +348,7 @@ fn expand(
     groups: &Groups,
     pods: &[Pod],
     all: &[Pod],
-) -> Result<Vec<(String, Result<PlannedInjection, PlanError>)>, PlanError> {
+) -> Result<Vec<OnUid>, PlanError> {
     let kind = inject.spec.kind();
     let cannot = |why| PlanError::Fault { kind, why };
     match &inject.spec {

@@ -71,18 +71,20 @@ fn who_may_not_is_told_the_verb_and_the_command_that_allows_it() {
     let namespace = Namespace::new("denied");
     echo_pods(&namespace, "app", 1);
     let name = namespace.name();
-    // Somebody who may look at everything, and write nothing.
-    let role = format!("{name}-viewer");
+    // Somebody who may look at everything, and of all that is written only claim targets.
+    let (role, claims) = (format!("{name}-viewer"), format!("{name}-claims"));
     let resources =
-        "pods,deployments.apps,replicasets.apps,nodes,horizontalpodautoscalers.autoscaling";
-    ok(&[
-        "create",
-        "clusterrole",
-        &role,
-        "--verb=get,list,watch",
-        &format!("--resource={resources}"),
-    ]);
-    ok(&["create", "clusterrolebinding", &role, &format!("--clusterrole={role}"), "--user=viewer"]);
+        "pods,deployments.apps,replicasets.apps,nodes,horizontalpodautoscalers.autoscaling,secrets";
+    let leases = "leases.coordination.k8s.io";
+    for (role, verbs, resources) in [
+        (&role, "get,list,watch", resources),
+        (&claims, "get,list,watch,create,update,patch,delete", leases),
+    ] {
+        let (verbs, resources) = (format!("--verb={verbs}"), format!("--resource={resources}"));
+        ok(&["create", "clusterrole", role, &verbs, &resources]);
+        let of = format!("--clusterrole={role}");
+        ok(&["create", "clusterrolebinding", role, &of, "--user=viewer"]);
+    }
     let config = ok(&["config", "view", "--raw", "--flatten", "-o", "json"]);
     let mut config: Value = serde_json::from_str(&config).expect("JSON");
     for user in config["users"].as_array_mut().expect("users") {
@@ -95,7 +97,7 @@ fn who_may_not_is_told_the_verb_and_the_command_that_allows_it() {
     command.args(["--kubeconfig", file.path()]);
     let ended = Running::start_command(&mut command).end(PATIENCE);
     for kind in ["clusterrolebinding", "clusterrole"] {
-        ok(&["delete", kind, &role]);
+        ok(&["delete", kind, &role, &claims]);
     }
     assert_eq!(ended.code, Some(3), "{}", ended.text);
     let text = ended.text.split_whitespace().collect::<Vec<_>>().join(" ");

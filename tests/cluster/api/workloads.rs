@@ -78,7 +78,7 @@ fn waiting(namespace: &Namespace) -> Option<String> {
 
 #[track_caller]
 fn new_pods_wait_and_no_longer(kind: &str, fault: &str, reasons: &[&str]) {
-    let namespace = Namespace::new("wait");
+    let namespace = Namespace::new(&format!("{fault}-{}", kind.chars().next().unwrap_or_default()));
     if kind == "deployment" {
         echo_pods(&namespace, "app", 2);
     } else {

@@ -103,7 +103,9 @@ async fn renew(connection: Connection, namespace: String, mut leading: watch::Re
         }
         let again = match install::renew(&connection, &namespace).await {
             Ok(said) => {
-                said.iter().for_each(|text| say(text));
+                for text in &said {
+                    say(text);
+                }
                 RENEW_EVERY
             }
             Err(error) => {

@@ -86,7 +86,7 @@ impl Restorer {
                     Ok(event) => self.take(kind, event),
                     Err(error) => {
                         let text = format!("{} are not watched: {}", kind.full_resource(), one_line(&error));
-                        self.tell_once(text);
+                        self.tell_once(&text);
                     }
                 },
                 Some(Ok(done)) = tasks.join_next() => self.done(done),
@@ -100,9 +100,9 @@ impl Restorer {
         }
     }
 
-    fn tell_once(&mut self, text: String) {
-        if self.told.insert(text.clone()) {
-            say(&text);
+    fn tell_once(&mut self, text: &str) {
+        if self.told.insert(text.to_owned()) {
+            say(text);
         }
     }
 
@@ -184,7 +184,7 @@ impl Restorer {
     }
 
     fn failed(&mut self, object: &Object, kind: &str, why: &str) {
-        self.tell_once(format!("{object}: the {kind} is not taken back yet: {why}"));
+        self.tell_once(&format!("{object}: the {kind} is not taken back yet: {why}"));
         self.metrics.failed(kind);
         self.again.insert(object.clone(), Instant::now() + AGAIN_AFTER);
     }

@@ -183,9 +183,10 @@ impl Shared {
                 return Err(FaultError::Unreadable { object: Box::new(on.clone()), why });
             }
         }
-        let autoscalers = match injection.spec.minds_autoscalers() {
-            true => self.autoscalers(on).await?,
-            false => Vec::new(),
+        let autoscalers = if injection.spec.minds_autoscalers() {
+            self.autoscalers(on).await?
+        } else {
+            Vec::new()
         };
         let pods = self.pods.state();
         let before = Before {

@@ -267,8 +267,8 @@ impl Spec {
 }
 
 /// That pods were ended.
-fn killed(variety: &str) -> Option<Counted> {
-    Some(Counted { family: Family::Kill, variety: variety.into() })
+fn killed(variety: &str) -> Counted {
+    Counted { family: Family::Kill, variety: variety.into() }
 }
 
 /// The workloads that made some pods, each once, with all of their pods as hit.

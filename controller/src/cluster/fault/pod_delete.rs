@@ -121,6 +121,6 @@ impl Kind for Spec {
     }
 
     fn counted(&self) -> Option<Counted> {
-        killed("pod")
+        Some(killed("pod"))
     }
 }
