@@ -186,7 +186,8 @@ fn wrong_usage_exits_with_2_and_says_what_to_do() {
             "cannot read `nowhere.json`: there is no such file",
         ),
         (&["resume", "--inventory", GOOD], "unknown field `apiVersion` in an inventory"),
-        (&["doctor"], "unrecognized subcommand"),
+        (&["doctr"], "unrecognized subcommand"),
+        (&["doctor"], "which cluster? there is no kubeconfig"),
         (&["inject", "kill", "--target", "api", "--sandbox"], "--target: `api` does not say"),
         (&["inject", "kill", "--sandbox"], "kill needs `target`"),
         (
@@ -215,9 +216,10 @@ fn help_has_examples_and_exit_codes_and_names_every_kind() {
     for expected in ["Examples:", "Exit codes:", "inject", "completions", "130"] {
         assert!(out.contains(expected), "{expected}");
     }
-    for absent in ["doctor", "install", "__faultline"] {
-        assert!(!out.contains(absent), "{absent} is not in this version");
+    for command in ["doctor", "install", "uninstall", "controller"] {
+        assert!(out.contains(command), "{command}");
     }
+    assert!(!out.contains("__faultline"), "what the sandbox starts is no command: {out}");
     let (_, out, _) = faultline(&["inject", "--help"]);
     for kind in faultline_proto::fault::KINDS {
         assert!(out.contains(kind.about), "{}: {out}", kind.name);

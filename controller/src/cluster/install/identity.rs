@@ -237,9 +237,10 @@ fn usable(kept: Identity, now: SystemTime) -> Option<(Authority, Age)> {
     let age = if renewal_due(validity, now) { Age::Due } else { Age::Good };
     let is_valid = validity.not_before <= now && now < validity.not_after;
     let authority = Authority::load(CA_NAME, kept).ok()?;
-    // Whether the key is the certificate's is told by what it signs.
+    // Whether the key is the certificate's is told by what it signs, from this moment on.
     let signed = issue(&authority, Side::Agent).ok()?;
-    let works = check(&signed, authority.pem(), AGENTS_SERVER_NAME, Usage::Server, now).is_ok();
+    let (pem, made) = (authority.pem(), SystemTime::now());
+    let works = check(&signed, pem, AGENTS_SERVER_NAME, Usage::Server, made).is_ok();
     (is_valid && works).then_some((authority, age))
 }
 
