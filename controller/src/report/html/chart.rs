@@ -138,8 +138,11 @@ pub(super) fn latency(name: &str, id: &str, series: &SeriesReport, span: &Span) 
                 path.band d=(band) {}
                 path.middle d=(middle) {}
             }))
-            // The top, from below its line: of one decade, the bottom alone would give no scale.
-            span.tag style="top:2px" { (ms(10_f64.powf(to))) }
+            // The top, from below its line: of one decade, the bottom alone would give no scale. Of many, it would be in
+            // the way of the one below.
+            @if decades.len() <= 3 {
+                span.tag style="top:2px" { (ms(10_f64.powf(to))) }
+            }
             @for decade in &decades[..decades.len() - 1] {
                 span.tag style={ "bottom:calc(" (100.0 - y(10_f64.powf(*decade))) "% + 2px)" } {
                     (ms(10_f64.powf(*decade)))
