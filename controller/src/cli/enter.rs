@@ -63,7 +63,11 @@ pub(super) fn inside<F: Future<Output = anyhow::Result<Exit>>>(
         }
         PlaceChoice::Cluster(choice) => runtime()?.block_on(async {
             match Cluster::connect(&choice).await {
-                Ok(cluster) => work(Entry::Cluster(Box::new(cluster))).await,
+                // Whoever names an installation means that one: without it, its fences and its halt would not be there.
+                Ok(cluster) => match cluster.installation() {
+                    Err(error) if choice.installation.is_some() => Ok(no_cluster(&error, output)),
+                    _ => work(Entry::Cluster(Box::new(cluster))).await,
+                },
                 Err(error) => Ok(no_cluster(&error, output)),
             }
         }),

@@ -42,7 +42,12 @@ impl Asked {
     fn grant(&self, who: Option<&str>) -> String {
         let Self { verb, resource, .. } = self;
         // Whoever lists also watches here, and the other way round.
-        let verbs = if matches!(*verb, "list" | "watch") { "get,list,watch" } else { verb };
+        let verbs = match (*verb, resource.as_str()) {
+            ("list" | "watch", _) => "get,list,watch",
+            // Which of the two a WebSocket is asked for depends on the server's version.
+            (_, "pods/portforward" | "pods/exec") => "create,get",
+            (verb, _) => verb,
+        };
         let role = format!("faultline-{}-{}", verb, resource.replace(['/', '.'], "-"));
         let subject = match who.and_then(|who| who.strip_prefix("system:serviceaccount:")) {
             Some(account) => format!("--serviceaccount={account}"),
@@ -242,6 +247,10 @@ impl ClusterError {
                 }
                 code => Self::Refused { asked, code, why: status.message.clone() },
             },
+            // The answer to a WebSocket that is not let in is told as text only.
+            kube::Error::UpgradeConnection(source) if source.to_string().contains("403") => {
+                Self::Denied { asked, who: user_of(&source.to_string().replace("\\\"", "\"")) }
+            }
             source @ (kube::Error::SerdeError(_) | kube::Error::FromUtf8(_)) => {
                 Self::Nonsense { server, asked, source: Box::new(source) }
             }

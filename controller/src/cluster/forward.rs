@@ -11,7 +11,7 @@ use tokio::{
     time,
 };
 
-use super::{agents, connect::Connection};
+use super::{Asked, ClusterError, agents, connect::Connection};
 use crate::agents::{Dial, Io};
 
 /// How long the API server may take to make one.
@@ -50,21 +50,17 @@ impl Dial for Forward {
                         format!("no port-forward to {pod} within {FORWARD_MAX:?}"),
                     )
                 })?
-                .map_err(|error| io::Error::other(refused(&pod, &error)))?;
+                .map_err(|error| {
+                    let asked = Asked::new("create", "pods/portforward");
+                    let asked = asked.within(&self.installation).named(&pod);
+                    io::Error::other(ClusterError::of(self.connection.server(), asked, error))
+                })?;
             let stream = forwarder.take_stream(port);
             let stream =
                 stream.ok_or_else(|| io::Error::other("the port-forward has no stream"))?;
             Ok(Box::new(Forwarded { stream, forwarder }) as Box<dyn Io>)
         })
     }
-}
-
-fn refused(pod: &str, error: &kube::Error) -> String {
-    let text = crate::run::one_line(error);
-    if text.contains("403") || text.contains("orbidden") {
-        return format!("this user may not create pods/portforward (pod {pod}): {text}");
-    }
-    format!("no port-forward to {pod}: {text}")
 }
 
 /// A connection, and what carries it.
