@@ -131,6 +131,13 @@ fn cut(server: &Namespace, planned: &[(Duration, Duration, &str)]) {
     }
 }
 
+fn probe(every_ms: u64) -> String {
+    let to = SocketAddr::new(B4, PORT);
+    format!(
+        "    - {{ name: every-{every_ms}, tcp: {{ address: \"{to}\" }}, every: {every_ms}ms, timeout: {TIMEOUT_MS}ms }}\n"
+    )
+}
+
 /// One run with all probes, in the namespace of the thread that calls; its fault is one of a made-up agent.
 fn observe(lasts: Duration) -> anyhow::Result<Report> {
     // On this thread alone, and those that it starts: no other one is in the namespace.
@@ -143,15 +150,7 @@ fn observe(lasts: Duration) -> anyhow::Result<Report> {
             vec![agent.endpoint.clone()],
             &authority.controller()?,
         )?;
-        let probes: String = EVERY_MS
-            .iter()
-            .map(|every| {
-                let to = SocketAddr::new(B4, PORT);
-                format!(
-                    "    - {{ name: every-{every}, tcp: {{ address: \"{to}\" }}, every: {every}ms, timeout: {TIMEOUT_MS}ms }}\n"
-                )
-            })
-            .collect();
+        let probes: String = EVERY_MS.into_iter().map(probe).collect();
         let lasts = lasts.as_millis();
         let experiment = sim::experiment(&format!(
             "targets: {{ all: {{ labels: {{ app: api }} }} }}
