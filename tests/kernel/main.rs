@@ -7,3 +7,4 @@ mod kill;
 mod memory_pressure;
 mod partition;
 mod supervisor;
+mod truth;

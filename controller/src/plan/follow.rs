@@ -17,7 +17,7 @@ use super::{
     expand, fewest_healthy, select,
 };
 use crate::{
-    experiment::{Experiment, Follow, Inject, Leaf, Selector},
+    experiment::{Experiment, Follow, Inject, Leaf, Selector, Step},
     place::Pod,
 };
 
@@ -38,6 +38,8 @@ pub struct Follower<'a> {
     away: BTreeSet<String>,
     /// Whom no fault may be on.
     guard: Guard,
+    /// The first step that is under way or to come. Those before it are over for good.
+    step: usize,
     /// Those whom a limit keeps out, by target and uid.
     kept_out: BTreeSet<(String, String)>,
 }
@@ -65,6 +67,7 @@ impl<'a> Follower<'a> {
             predecessors: BTreeMap::new(),
             away: BTreeSet::new(),
             guard: plan.guard.clone(),
+            step: 0,
             kept_out: BTreeSet::new(),
         }
     }
@@ -73,6 +76,21 @@ impl<'a> Follower<'a> {
     #[must_use]
     pub fn with_away(self, away: BTreeSet<String>) -> Self {
         Self { away, ..self }
+    }
+
+    /// Notes that the step with this place in the method has begun; with the number of steps, that all are over. What is
+    /// repeated is to come again, as long as nothing behind it has begun.
+    pub fn reach(&mut self, step: usize) {
+        let mut first = 0;
+        for part in &self.experiment.method {
+            let len = part.leaves().count();
+            if matches!(part, Step::Repeat(_)) && (first..first + len).contains(&step) {
+                self.step = first;
+                return;
+            }
+            first += len;
+        }
+        self.step = step;
     }
 
     /// Whether a pod is there because a target that `inject` names is followed.
@@ -278,8 +296,8 @@ impl<'a> Follower<'a> {
         let blast = Blast { pods_hit: hit.len(), pods_matched: matched.count() };
         check_blast_radius(self.experiment, blast)?;
         if self.experiment.blast_radius.min_healthy.is_some() {
-            // Each for itself: who was hit by one that is over is seen as it is now.
-            for faults in &steps {
+            // Each for itself: who was hit by one that is over is seen as it is now, and that one hits nobody any more.
+            for faults in steps.iter().skip(self.step) {
                 fewest_healthy(self.experiment, [faults.as_slice()], &self.pods, &self.away)?;
             }
         }

@@ -254,6 +254,53 @@ fn who_comes_is_not_hit_where_too_few_would_be_left_healthy() {
 }
 
 #[test]
+fn what_is_over_keeps_nobody_out_unless_it_is_repeated() {
+    let method = |text: &str| {
+        let head = "apiVersion: faultline.dev/v1alpha1
+kind: Experiment
+metadata: { name: test }
+spec:
+  targets:
+    api: { labels: { app: api }, follow: all-matching }
+    rest: { labels: { app: rest }, follow: all-matching }
+  blastRadius: { minHealthy: 1 }
+  method:
+";
+        let source = Source { name: "test.yaml".into(), text: format!("{head}{text}") };
+        load_source(source).expect("no mistakes").remove(0).experiment
+    };
+    let (api, rest) =
+        ("partition: { between: [api, everything] }", "partition: { between: [rest, everything] }");
+    let plain = method(&format!(
+        "    - {api}\n      for: 30s\n    - {rest}\n      for: 30s\n    - wait: 1s\n"
+    ));
+    let repeated = method(&format!(
+        "    - repeat:\n        times: 2\n        steps:\n          - {api}\n            for: 30s\n          - {rest}\n            for: 30s\n    - wait: 1s\n"
+    ));
+    let owned = |name: &str| Pod { owner: Some("set".into()), ..made(name, 1) };
+    // Whether all others may join `api`, when this step has begun: by the first step nobody would be left.
+    let comes = |experiment: &Experiment, step: usize| {
+        let mut there = vec![owned("api-1"), owned("rest-1"), owned("spare-1")];
+        let mut follower = follower(experiment, &there);
+        follower.reach(step);
+        for pod in &mut there[1..] {
+            pod.labels.insert("app".into(), "api".into());
+        }
+        let changes = said(&follower.look(there));
+        let (kept_out, came): (Vec<_>, Vec<_>) = changes
+            .iter()
+            .filter(|change| change.starts_with("api: "))
+            .partition(|change| change.contains("`minHealthy` asks for 1"));
+        assert_eq!(kept_out.len() + came.len(), 2, "{changes:?}");
+        kept_out.is_empty()
+    };
+    assert!(!comes(&plain, 0), "it is under way");
+    assert!(comes(&plain, 1), "it is over");
+    assert!(!comes(&repeated, 1), "it comes again");
+    assert!(comes(&repeated, 2), "it has been repeated");
+}
+
+#[test]
 fn as_many_are_followed_as_the_blast_radius_allows_and_the_others_when_there_is_room() {
     // The pod of the second step counts as well.
     let limit = "blastRadius: { maxTargets: 3 }";

@@ -174,6 +174,13 @@ impl Run<'_> {
         planned.map(|fault| fault.map_err(|e| one_line(&e))).collect()
     }
 
+    /// Notes that this step of the method has begun: what is before it limits nobody who comes.
+    pub(super) fn reach(&mut self, step: usize) {
+        if let Some(following) = &mut self.following {
+            following.follower.reach(step);
+        }
+    }
+
     /// Refuses a step that would leave fewer healthy pods than are wanted, as they are now.
     pub(super) fn still_healthy(&self, faults: &[PlannedFault]) -> Result<(), Ended> {
         let Some(following) = &self.following else { return Ok(()) };

@@ -30,12 +30,15 @@ impl Run<'_> {
     /// Does everything that the experiment says, in order.
     pub(super) async fn method(&mut self) -> Result<(), Ended> {
         let experiment = self.experiment;
-        self.steps(&experiment.method, 0).await
+        self.steps(&experiment.method, 0).await?;
+        self.reach(experiment.leaves().count());
+        Ok(())
     }
 
     /// Does some steps, the first of which has this place in the method.
     async fn steps(&mut self, steps: &[Step], mut place: usize) -> Result<(), Ended> {
         for step in steps {
+            self.reach(place);
             match step {
                 Step::Inject(_) | Step::Parallel(_) => {
                     // A halt and resume since the last step would go unnoticed.

@@ -4,6 +4,8 @@
 //! Every outage must be reported to within one spacing of its probe and what is said to be uncertain, and
 //! one that a request met must be reported at all.
 
+mod cut_observer;
+pub mod cuts;
 mod server;
 
 use std::{

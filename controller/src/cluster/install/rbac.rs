@@ -57,7 +57,15 @@ pub(super) const CLUSTER_RULES: &[Rule] = &[
         "what budgets allow, of the pods that would be hit",
     ),
     rule("coordination.k8s.io", &["leases"], &["get"], "leaders by the holder of a Lease"),
-    rule("", &["endpoints"], &["get"], "leaders by the annotation of an older election"),
+    rule(
+        "",
+        &["endpoints"],
+        READ,
+        "leaders by the annotation of an older election; probes of a Service where no slices are served",
+    ),
+    rule("discovery.k8s.io", &["endpointslices"], READ, "probes of a Service"),
+    // Workloads are among what faults need; of autoscalers these only list.
+    rule("autoscaling", &["horizontalpodautoscalers"], READ, "probes of an autoscaler"),
     rule("", &["events"], &["create"], "what a run does, on the pods and nodes that it is done to"),
     rule("", &["pods/exec"], &["create", "get"], "probes and leaders by the answer of a command"),
     rule(
@@ -153,6 +161,32 @@ mod tests {
             assert!(!secrets || !rule.names.is_empty(), "all secrets: {rule:?}");
         }
         assert!(!CLUSTER_RULES.iter().any(|rule| rule.resources.contains(&"secrets")));
+    }
+
+    /// What a `kubernetes` probe lists and watches, whatever kind of object it is of.
+    #[test]
+    fn whatever_a_probe_looks_at_may_be_watched() {
+        let role = cluster_role();
+        let rules = role["rules"].as_array().expect("rules");
+        for (group, resource) in [
+            ("", "endpoints"),
+            ("discovery.k8s.io", "endpointslices"),
+            ("apps", "deployments"),
+            ("apps", "statefulsets"),
+            ("apps", "daemonsets"),
+            ("autoscaling", "horizontalpodautoscalers"),
+        ] {
+            let has =
+                |list: &Value, word| list.as_array().is_some_and(|l| l.contains(&json!(word)));
+            for verb in READ {
+                let may = rules.iter().any(|rule| {
+                    has(&rule["apiGroups"], group)
+                        && has(&rule["resources"], resource)
+                        && has(&rule["verbs"], verb)
+                });
+                assert!(may, "{verb} {resource}.{group}");
+            }
+        }
     }
 
     #[test]
