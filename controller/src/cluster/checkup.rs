@@ -162,8 +162,11 @@ impl Cluster {
         needed
     }
 
-    /// Whether it runs, and in words.
-    async fn controller(&self) -> Result<(bool, String), ClusterError> {
+    /// Whether the controller runs, and in words.
+    ///
+    /// # Errors
+    /// When it is not told.
+    pub(super) async fn controller(&self) -> Result<(bool, String), ClusterError> {
         let namespace = &self.installation()?;
         let api: Api<Deployment> = Api::namespaced(self.connection.client(), namespace);
         let asked = Asked::new("get", "deployments.apps").within(namespace).named(CONTROLLER);

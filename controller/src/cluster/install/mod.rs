@@ -119,6 +119,7 @@ pub async fn install(
     let Some(timeout) = how.wait else { return Ok((installed, None)) };
     let wait = Wait { connection: &connection, choice, settings, began, timeout };
     let cluster = wait.for_agents(progress).await?;
+    wait.for_controller(&cluster, progress).await?;
     if identities.is_changing() {
         rotate::finish(&wait, &cluster, &mut identities, progress).await?;
         return Ok((installed, Some(Cluster::connect(&wait.installation()).await?)));
