@@ -4,11 +4,15 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
 };
 
-use rustls::{RootCertStore, ServerConfig, crypto::ring, server::WebPkiClientVerifier};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
+use rustls::{
+    RootCertStore, ServerConfig,
+    crypto::ring,
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _};
 use thiserror::Error;
 use tonic::{Request, Status};
 use webpki::EndEntityCert;
@@ -78,15 +82,16 @@ impl Identity {
         Ok((pems != self.pems).then(|| Self { pems, ..self.clone() }))
     }
 
-    pub(super) fn guard(&self) -> Guard {
-        Guard { controller: self.controller.clone() }
+    /// Who looks at every call, by the authorities of now.
+    pub(super) fn guard(&self, current: Current) -> Guard {
+        Guard { controller: self.controller.clone(), current }
     }
 
     /// What connections are accepted with: mutual TLS, and HTTP/2 in it.
     ///
     /// # Errors
     /// When what is in the files cannot be used, or does not belong together.
-    pub(super) fn config(&self) -> Result<Arc<ServerConfig>, IdentityError> {
+    pub(super) fn accepted(&self) -> Result<Accepted, IdentityError> {
         let [ca_pem, cert_pem, key_pem] = &self.pems;
         let unusable = |file: usize, problem: String| IdentityError::Unusable {
             path: self.files[file].display().to_string(),
@@ -107,13 +112,23 @@ impl Identity {
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|e| unusable(1, e.to_string()))?
-            .with_client_cert_verifier(verifier)
+            .with_client_cert_verifier(Arc::clone(&verifier))
             .with_single_cert(chain, key)
             .map_err(|e| unusable(1, e.to_string()))?;
         config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(Arc::new(config))
+        Ok(Accepted { config: Arc::new(config), verifier })
     }
 }
+
+/// What connections and calls are accepted with.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub(super) config: Arc<ServerConfig>,
+    verifier: Arc<dyn ClientCertVerifier>,
+}
+
+/// The same, as it is now.
+pub(super) type Current = Arc<RwLock<Accepted>>;
 
 fn read(files: &[PathBuf; 3]) -> Result<[Vec<u8>; 3], IdentityError> {
     let read = |path: &PathBuf| {
@@ -124,22 +139,37 @@ fn read(files: &[PathBuf; 3]) -> Result<[Vec<u8>; 3], IdentityError> {
     Ok([read(ca)?, read(cert)?, read(key)?])
 }
 
-/// Looks at the certificate of whoever calls. That it was signed by the authority and is a client's
-/// has been checked by the TLS layer before.
+/// Looks at the certificate of whoever calls, at every call: the TLS layer has checked it when the connection was made,
+/// and a connection may outlive the authority that was trusted then, or the certificate itself.
 #[derive(Debug, Clone)]
 pub(super) struct Guard {
     controller: ServerName<'static>,
+    current: Current,
 }
 
 impl Guard {
     pub(super) fn admit(&self, request: Request<()>) -> Result<Request<()>, Status> {
         let certificates = request.peer_certs();
-        let leaf = certificates.as_ref().and_then(|chain| chain.first());
-        if leaf.is_some_and(|leaf| self.is_controller(leaf)) {
-            return Ok(request);
+        let leaf = certificates.as_ref().and_then(|chain| chain.split_first());
+        if let Some((leaf, others)) = leaf
+            && self.is_controller(leaf)
+        {
+            if self.is_trusted(leaf, others) {
+                return Ok(request);
+            }
+            tracing::warn!(peer = ?request.remote_addr(), "refused: its certificate is trusted no more");
+            return Err(Status::unauthenticated(
+                "this certificate is trusted no more: connect again with the one of now",
+            ));
         }
         tracing::warn!(peer = ?request.remote_addr(), "refused: not the controller");
         Err(Status::permission_denied("this agent obeys only its controller's certificate"))
+    }
+
+    /// Whether an authority of now has signed it, and it is valid now.
+    fn is_trusted(&self, leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> bool {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.verifier.verify_client_cert(leaf, others, UnixTime::now()).is_ok()
     }
 
     fn is_controller(&self, certificate: &CertificateDer<'_>) -> bool {

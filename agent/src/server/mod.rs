@@ -5,7 +5,11 @@ mod error;
 mod identity;
 mod tls;
 
-use std::{net::SocketAddr, pin::Pin, sync::Arc};
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, RwLock},
+};
 
 use faultline_proto::{
     boottime::BootTime,
@@ -70,12 +74,13 @@ pub async fn serve(
     })
     .max_decoding_message_size(MESSAGE_BYTES_MAX)
     .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let guard = identity.guard();
+    let current = Arc::new(RwLock::new(identity.accepted()?));
+    let guard = identity.guard(Arc::clone(&current));
     let service = tonic::service::interceptor::InterceptedService::new(
         service,
         move |request: Request<()>| guard.admit(request),
     );
-    let incoming = tls::incoming(listener, identity)?;
+    let incoming = tls::incoming(listener, identity, current);
     tracing::info!(%address, "serving");
     Server::builder()
         .http2_keepalive_interval(Some(std::time::Duration::from_secs(10)))

@@ -1,14 +1,13 @@
 //! TLS on the agent's port, with certificates that may change while it serves: whoever connects from then on sees the
-//! new ones, and connections that are there go on until they end by themselves. So do faults.
+//! new ones. Connections that are there go on as long as what they began with is trusted (`identity`). Faults go on.
 
 use std::{
     io,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
 use futures::{Stream, StreamExt as _};
-use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
@@ -18,7 +17,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::{debug, info, warn};
 
-use super::identity::{Identity, IdentityError};
+use super::identity::{Current, Identity};
 use crate::errors::chain;
 
 /// How often the files are looked at. A kubelet takes a minute to change them.
@@ -30,22 +29,16 @@ const HANDSHAKES_MAX: usize = 128;
 /// The pause after a connection could not be accepted, for want of a file descriptor say.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 
-/// What new connections are accepted with.
-type Current = Arc<RwLock<Arc<ServerConfig>>>;
-
 /// Connections whose handshake is done, for as long as somebody takes them.
-///
-/// # Errors
-/// When the certificates cannot be used now.
 pub(super) fn incoming(
     listener: TcpListener,
     identity: Identity,
-) -> Result<impl Stream<Item = io::Result<TlsStream<TcpStream>>>, IdentityError> {
-    let current: Current = Arc::new(RwLock::new(identity.config()?));
+    current: Current,
+) -> impl Stream<Item = io::Result<TlsStream<TcpStream>>> {
     let (accepted, taken) = mpsc::channel(1);
     tokio::spawn(follow(identity, Arc::clone(&current), accepted.clone()));
     tokio::spawn(accept(listener, current, accepted));
-    Ok(ReceiverStream::new(taken).map(Ok))
+    ReceiverStream::new(taken).map(Ok)
 }
 
 /// Takes up what is in the files, whenever that is something else and can be used.
@@ -62,12 +55,12 @@ async fn follow(
             () = time::sleep(LOOK_EVERY) => {}
         }
         let found = identity.read_again().and_then(|read| {
-            let config = read.as_ref().map(Identity::config).transpose()?;
-            Ok(read.zip(config))
+            let accepted = read.as_ref().map(Identity::accepted).transpose()?;
+            Ok(read.zip(accepted))
         });
         match found {
-            Ok(Some((read, config))) => {
-                *current.write().unwrap_or_else(PoisonError::into_inner) = config;
+            Ok(Some((read, accepted))) => {
+                *current.write().unwrap_or_else(PoisonError::into_inner) = accepted;
                 identity = read;
                 complained.clear();
                 info!("new certificates are in use");
@@ -103,7 +96,7 @@ async fn accept(
                 continue;
             }
         };
-        let config = Arc::clone(&current.read().unwrap_or_else(PoisonError::into_inner));
+        let config = Arc::clone(&current.read().unwrap_or_else(PoisonError::into_inner).config);
         let accepted = accepted.clone();
         tokio::spawn(async move {
             // An answer that waits for more to send with it waits for 40 ms (tcp(7), TCP_NODELAY).

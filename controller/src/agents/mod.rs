@@ -204,7 +204,8 @@ impl Fleet {
         }
         let Some(api) = &self.api else { return Err(vec![AgentError::missing(API_SERVER)]) };
         let on_nodes = self.prepare_nodes(run_id, &orders.nodes, dry_run);
-        let (nodes, objects) = tokio::join!(on_nodes, api.prepare(run_id, &orders.api, dry_run));
+        let (nodes, objects) =
+            tokio::join!(on_nodes, Box::pin(api.prepare(run_id, &orders.api, dry_run)));
         let api_errors = |errors: Vec<FaultError>| {
             errors.into_iter().map(|error| AgentError::Api(Box::new(error))).collect::<Vec<_>>()
         };
@@ -372,12 +373,17 @@ impl Fleet {
         Self::with_api_answer(agents, api).await
     }
 
-    /// The nodes that were halted since their agents were connected to; one that does not answer within
-    /// `limit` is not among them.
+    /// The nodes that were halted since their agents were connected to, and the API server, if what goes through it is
+    /// halted now; one that does not answer within `limit` is not among them.
     pub async fn halted_since(&self, limit: Duration) -> Vec<String> {
         let ask = |agent: Agent| async move { agent.within(limit, agent.is_halted_since()).await };
-        let answers = self.each(self.nodes(), ask).await.into_iter();
-        answers.filter_map(|(node, halted)| halted.ok()?.then_some(node)).collect()
+        let api = async {
+            let halted = tokio::time::timeout(limit, self.api.as_ref()?.halted()).await;
+            matches!(halted, Ok(Ok(Some(_)))).then(|| API_SERVER.to_owned())
+        };
+        let (answers, api) = tokio::join!(self.each(self.nodes(), ask), Box::pin(api));
+        let nodes = answers.into_iter().filter_map(|(node, halted)| halted.ok()?.then_some(node));
+        nodes.chain(api).collect()
     }
 
     /// Halts every node.

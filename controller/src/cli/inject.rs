@@ -47,6 +47,9 @@ struct Common {
     /// How long it outlives a controller that is gone [default: 10s]
     #[arg(long, value_name = "DURATION")]
     lease: Option<String>,
+    /// What goes through the API server may last also where no controller would take it back if this were killed
+    #[arg(long)]
+    without_controller: bool,
     /// Print the experiment that this comes to, and do nothing
     #[arg(long)]
     print: bool,
@@ -218,6 +221,10 @@ fn write(args: &InjectArgs) -> Result<Written, String> {
         written.line(2, "targets:", None);
         written.text.push_str(&targets.text);
         written.flags.append(&mut targets.flags);
+    }
+    if common.without_controller {
+        let safety = "safety: { withoutController: true }";
+        written.line(2, safety, Some("without-controller"));
     }
     written.line(2, "method:", None);
     let nothing = if body.text.is_empty() { " {}" } else { "" };

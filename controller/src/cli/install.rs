@@ -68,7 +68,7 @@ pub(super) struct InstallArgs {
     /// A namespace whose pods agents never touch, beside kube-system and their own; may be given again
     #[arg(long, value_name = "NAMESPACE", value_parser = namespace)]
     protect_namespace: Vec<String>,
-    /// Make a new certificate authority and certificates of it, while faults and runs go on
+    /// Make a new certificate authority and certificates of it; runs of before end with their leases
     #[arg(long, conflicts_with_all = ["print", "no_wait"])]
     rotate: bool,
     /// Print all manifests as YAML, and do nothing

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     cluster::{
         Cluster, ClusterChoice, ClusterError,
+        fault::API_SERVER,
         install::{InstallError, Removed, Uninstall, settings::namespace},
     },
     ops,
@@ -123,7 +124,8 @@ async fn which(choice: &ClusterChoice) -> Result<String, InstallError> {
 /// Halts every node, and returns where it is not proven that nothing is left.
 async fn prove(place: Place, console: &Console) -> anyhow::Result<Vec<String>> {
     let overview = ops::halt(&place, REASON).await?;
-    console.say("halt", &format!("{} of {} nodes", overview.halted.len(), place.agents().len()));
+    let nodes = overview.halted.iter().filter(|halted| halted.node != API_SERVER).count();
+    console.say("halt", &format!("{nodes} of {} nodes", place.agents().len()));
     let mut unproven = overview.unproven();
     if let Some(cluster) = place.cluster() {
         match cluster.nodes_without_agent().await {

@@ -40,6 +40,10 @@ pub struct Checkup {
     pub nodes_left_out: Vec<String>,
     /// How the controller in the cluster is; no fault on a node needs it.
     pub controller: String,
+    /// Whether it runs: without it, nobody takes back what a run that has gone changed through the API server.
+    pub controller_runs: bool,
+    /// A change of the certificate authority has begun and is not over: the old one is trusted still.
+    pub is_authority_changing: bool,
     /// Certificates, and until when they are valid.
     pub certificates: Vec<Certificate>,
     /// What this user may not do, of what a run takes.
@@ -68,7 +72,11 @@ pub trait Health {
 
 impl Health for Checkup {
     fn is_well(&self) -> bool {
-        self.missing_access.is_empty() && self.certificates.iter().all(|one| !one.is_due)
+        self.missing_access.is_empty()
+            && self.certificates.iter().all(|one| !one.is_due)
+            && self.controller_runs
+            && !self.is_authority_changing
+            && self.unknown.is_empty()
     }
 }
 
@@ -87,6 +95,12 @@ impl Checkup {
             let until = utc(std::time::Duration::from_secs(*not_after_unix_s));
             let due = if *is_due { "; `faultline install` renews it" } else { "" };
             lines.push(format!("the certificate of the {of} is valid until {until}{due}"));
+        }
+        if self.is_authority_changing {
+            lines.push(
+                "a change of the authority is not over, and the old one is trusted still; `faultline install` ends it"
+                    .into(),
+            );
         }
         lines.extend(self.missing_access.iter().map(|asked| format!("this user may not {asked}")));
         lines.extend(self.unknown.iter().map(|why| format!("not known: {why}")));
@@ -114,21 +128,24 @@ impl Cluster {
                 known(error);
                 (Vec::new(), Vec::new())
             });
-        let controller = self.controller().await.unwrap_or_else(|error| {
+        let (controller_runs, controller) = self.controller().await.unwrap_or_else(|error| {
             known(error);
-            "not known".into()
+            (false, "not known".into())
         });
         let missing = missing_access(connection, self.needed()).await.unwrap_or_else(|error| {
             known(error);
             Vec::new()
         });
+        let (certificates, is_authority_changing) = self.certificates().await;
         Checkup {
             server_version,
             installation: self.installation().unwrap_or_else(|_none| "nowhere".into()),
             nodes_for_agents,
             nodes_left_out,
             controller,
-            certificates: self.certificates().await,
+            controller_runs,
+            is_authority_changing,
+            certificates,
             missing_access: missing.iter().map(ToString::to_string).collect(),
             unknown,
         }
@@ -145,22 +162,28 @@ impl Cluster {
         needed
     }
 
-    async fn controller(&self) -> Result<String, ClusterError> {
+    /// Whether the controller runs, and in words.
+    ///
+    /// # Errors
+    /// When it is not told.
+    pub(super) async fn controller(&self) -> Result<(bool, String), ClusterError> {
         let namespace = &self.installation()?;
         let api: Api<Deployment> = Api::namespaced(self.connection.client(), namespace);
         let asked = Asked::new("get", "deployments.apps").within(namespace).named(CONTROLLER);
         let Some(deployment) = self.connection.answer(asked, api.get_opt(CONTROLLER)).await? else {
-            return Ok("is not installed".into());
+            return Ok((false, "is not installed".into()));
         };
         let wanted = deployment.spec.and_then(|spec| spec.replicas).unwrap_or(1);
         let available = deployment.status.and_then(|status| status.available_replicas).unwrap_or(0);
-        Ok(if available >= wanted {
+        let runs = available >= 1 && available >= wanted;
+        let text = if runs {
             "runs".into()
         } else {
             format!(
                 "{available} of {wanted} run; `kubectl -n {namespace} describe deployment {CONTROLLER}` says more"
             )
-        })
+        };
+        Ok((runs, text))
     }
 
     /// The nodes that should have an agent and have none that runs.
@@ -191,7 +214,8 @@ impl Cluster {
         Ok((names(with).collect(), names(without).collect()))
     }
 
-    async fn certificates(&self) -> Vec<Certificate> {
+    /// The certificates, and whether more than one authority is trusted.
+    async fn certificates(&self) -> (Vec<Certificate>, bool) {
         let now = SystemTime::now();
         let of = |of, pem: &str| {
             let validity = validity(pem).ok()?;
@@ -203,17 +227,50 @@ impl Cluster {
         // Not everybody who runs experiments may read it.
         let (Ok(installation), Ok(credentials)) = (self.installation(), self.credentials().await)
         else {
-            return Vec::new();
+            return (Vec::new(), false);
         };
         let agents = identity::certificate(&self.connection, &installation, AGENT_SECRET).await;
         let authority = of("authority", &credentials.ca_pem);
         let controller = of("controller", &credentials.cert_pem);
         let agents = agents.and_then(|pem| of("agents", &pem));
-        authority.into_iter().chain(controller).chain(agents).collect()
+        let all = authority.into_iter().chain(controller).chain(agents).collect();
+        (all, trusts_two(&credentials.ca_pem))
     }
+}
+
+/// Whether a bundle has more than one certificate: while an authority is changed, the one before is trusted too.
+fn trusts_two(bundle_pem: &str) -> bool {
+    bundle_pem.matches("-----BEGIN CERTIFICATE-----").count() > 1
 }
 
 fn is_selected(node: &Node, selector: &BTreeMap<String, String>) -> bool {
     let labels = node.metadata.labels.clone().unwrap_or_default();
     selector.iter().all(|(label, value)| labels.get(label) == Some(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_is_well_where_nothing_is_wrong_and_all_is_known() {
+        let well = || Checkup {
+            server_version: "v1.33.0".into(),
+            installation: "faultline".into(),
+            nodes_for_agents: Vec::new(),
+            nodes_left_out: Vec::new(),
+            controller: "runs".into(),
+            controller_runs: true,
+            is_authority_changing: false,
+            certificates: Vec::new(),
+            missing_access: Vec::new(),
+            unknown: Vec::new(),
+        };
+        assert!(well().is_well());
+        assert!(!Checkup { controller_runs: false, ..well() }.is_well());
+        assert!(!Checkup { is_authority_changing: true, ..well() }.is_well());
+        assert!(!Checkup { unknown: vec!["which nodes there are".into()], ..well() }.is_well());
+        let one = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n";
+        assert!(!trusts_two(one) && trusts_two(&one.repeat(2)));
+    }
 }

@@ -47,14 +47,21 @@ pub(super) fn lease_name(claimed: &str) -> String {
     name
 }
 
-/// The Lease of a run that claims something now.
-pub(super) fn lease(claimed: &str, run: &str, experiment: &str, now: Timestamp) -> Lease {
+/// The Lease of a run that claims something now; `labels` are those by which it is known to belong to an installation.
+pub(super) fn lease(
+    claimed: &str,
+    run: &str,
+    experiment: &str,
+    mut labels: BTreeMap<String, String>,
+    now: Timestamp,
+) -> Lease {
+    labels.insert(CLAIM_LABEL.into(), "run".into());
     let annotations = [(OF_ANNOTATION, claimed), (EXPERIMENT_ANNOTATION, experiment)];
     let annotations = annotations.map(|(name, value)| (name.to_owned(), value.to_owned()));
     Lease {
         metadata: ObjectMeta {
             name: Some(lease_name(claimed)),
-            labels: Some(BTreeMap::from([(CLAIM_LABEL.to_owned(), "run".to_owned())])),
+            labels: Some(labels),
             annotations: Some(annotations.into()),
             ..ObjectMeta::default()
         },
@@ -66,6 +73,12 @@ pub(super) fn lease(claimed: &str, run: &str, experiment: &str, now: Timestamp) 
             ..LeaseSpec::default()
         }),
     }
+}
+
+/// Whether a run holds it.
+pub(super) fn is_of(lease: &Lease, run: &str) -> bool {
+    let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref());
+    holder == Some(run)
 }
 
 /// Who has claimed it, in words; `None`: nobody, or nobody any more.
@@ -116,7 +129,10 @@ mod tests {
     #[test]
     fn a_claim_is_held_until_it_is_old() {
         let then = Timestamp::from_second(1_000_000).expect("a time");
-        let lease = lease("shop/deployment/api", "a1", "cut", then);
+        let labels = BTreeMap::from([("of".to_owned(), "faultline".to_owned())]);
+        let lease = lease("shop/deployment/api", "a1", "cut", labels, then);
+        let labels = lease.metadata.labels.clone().unwrap_or_default();
+        assert!(labels.contains_key("of") && labels.contains_key(CLAIM_LABEL), "{labels:?}");
         let at = |seconds: i64| Timestamp::from_second(1_000_000 + seconds).expect("a time");
         let why = held_by_another(&lease, "b2", at(3)).expect("held");
         assert!(
@@ -124,6 +140,7 @@ mod tests {
             "{why}"
         );
         assert_eq!(held_by_another(&lease, "a1", at(3)), None, "its own");
+        assert!(is_of(&lease, "a1") && !is_of(&lease, "b2"));
         assert_eq!(held_by_another(&lease, "b2", at(31)), None, "its holder has gone");
         // A clock that is behind makes nobody look old.
         assert!(held_by_another(&lease, "b2", at(-9)).is_some());

@@ -15,7 +15,8 @@ use tokio::{sync::Mutex, task::JoinHandle, time};
 
 use super::{
     Asked, Cluster, ClusterError, Connection,
-    claim::{CLAIM_LABEL, RENEW_EVERY, held_by_another, lease, lease_name},
+    claim::{CLAIM_LABEL, RENEW_EVERY, held_by_another, is_of, lease, lease_name},
+    install::labels_of,
 };
 use crate::run::one_line;
 
@@ -29,6 +30,7 @@ const TRIES_MAX: usize = 5;
 pub struct Claims {
     api: Leases,
     held: Arc<Mutex<Vec<Lease>>>,
+    run: String,
     renewer: JoinHandle<()>,
 }
 
@@ -105,14 +107,14 @@ impl Cluster {
             }
         }
         if !why.is_empty() {
-            leases.release(held).await;
+            leases.release(held, run).await;
             why.sort();
             why.dedup();
             return Err(why);
         }
         let held = Arc::new(Mutex::new(held));
         let renewer = tokio::spawn(renew(leases.clone(), Arc::clone(&held), run.to_owned(), lost));
-        Ok(Some(Claims { api: leases, held, renewer }))
+        Ok(Some(Claims { api: leases, held, run: run.to_owned(), renewer }))
     }
 }
 
@@ -121,7 +123,7 @@ impl Claims {
     pub async fn release(self) {
         self.renewer.abort();
         let held = std::mem::take(&mut *self.held.lock().await);
-        self.api.release(held).await;
+        self.api.release(held, &self.run).await;
     }
 }
 
@@ -137,7 +139,8 @@ impl Leases {
     /// Takes one, unless somebody else has it. Whoever comes second at the same instant is told by the API server.
     async fn take(&self, claim: &str, run: &str, experiment: &str) -> Result<Taken, ClusterError> {
         let (api, name) = (self.api(), lease_name(claim));
-        let mut wanted = lease(claim, run, experiment, Timestamp::now());
+        let labels = labels_of(&self.namespace);
+        let mut wanted = lease(claim, run, experiment, labels, Timestamp::now());
         let with = PostParams::default();
         let mut last = None;
         for _ in 0..TRIES_MAX {
@@ -170,21 +173,35 @@ impl Leases {
         last.map_or_else(|| Ok(Taken::By(format!("{claim} is claimed by others"))), Err)
     }
 
-    /// Gives back those that are still as they were left.
-    async fn release(&self, held: Vec<Lease>) {
+    /// Gives back those that are still of this run.
+    async fn release(&self, held: Vec<Lease>, run: &str) {
+        let release = |lease| self.give_back(lease, run);
+        stream::iter(held).for_each_concurrent(REQUESTS_MAX, release).await;
+    }
+
+    /// Whoever took it over keeps it, and what cannot be deleted now grows old.
+    async fn give_back(&self, mut lease: Lease, run: &str) {
         let api = self.api();
-        let release = async |lease: Lease| {
-            let Some(name) = lease.metadata.name else { return };
+        for _ in 0..TRIES_MAX {
+            let Some(name) = lease.metadata.name.clone() else { return };
             let preconditions = Preconditions {
-                resource_version: lease.metadata.resource_version,
-                uid: lease.metadata.uid,
+                resource_version: lease.metadata.resource_version.take(),
+                uid: lease.metadata.uid.take(),
             };
             let only_ours =
                 DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-            // Whoever took it over keeps it, and what cannot be deleted now grows old.
-            drop(self.connection.answer(self.asked("delete"), api.delete(&name, &only_ours)).await);
-        };
-        stream::iter(held).for_each_concurrent(REQUESTS_MAX, release).await;
+            let asked = self.asked("delete").named(&name);
+            match self.connection.answer(asked, api.delete(&name, &only_ours)).await {
+                Err(error) if error.is_conflict() => {}
+                _ => return,
+            }
+            // It may be a renewal that was under way, the answer to which nobody has waited for.
+            let asked = self.asked("get").named(&name);
+            match self.connection.answer(asked, api.get(&name)).await {
+                Ok(there) if is_of(&there, run) => lease = there,
+                _ => return,
+            }
+        }
     }
 }
 
@@ -200,11 +217,11 @@ async fn renew(
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        for lease in held.lock().await.iter_mut() {
-            if let Some(another) = leases.renew(lease, &run).await {
-                lost(another);
-            }
-        }
+        let mut held = held.lock().await;
+        let renewing: Vec<_> = held.iter_mut().map(|lease| leases.renew(lease, &run)).collect();
+        let renewing = stream::iter(renewing).buffer_unordered(REQUESTS_MAX);
+        let taken_over: Vec<_> = renewing.collect().await;
+        taken_over.into_iter().flatten().for_each(&lost);
     }
 }
 

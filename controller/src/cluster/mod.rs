@@ -16,12 +16,14 @@ mod exec;
 pub mod fault;
 mod fence;
 mod forward;
+mod halt;
 mod identity;
 pub mod install;
 pub mod names;
 mod pod;
 mod record;
 mod service;
+mod stand_by;
 mod watch;
 mod workloads;
 
@@ -43,6 +45,14 @@ pub use watch::Watched;
 pub use workloads::{ObjectState, ObjectWatch};
 
 use crate::place::{AgentEndpoint, Credentials, ExecError, ExecOutcome, Needs, Pod, PodState, Via};
+
+/// The namespace of an installation, or where it would be.
+#[derive(Debug, Clone)]
+pub(in crate::cluster) struct Home {
+    namespace: String,
+    /// It is there that Faultline is installed, or somebody has said so.
+    is_meant: bool,
+}
 
 /// A cluster that Faultline is installed in.
 #[derive(Debug)]
@@ -104,9 +114,29 @@ impl Cluster {
         agents::installation(&self.pods.now(), self.asked.as_deref())
     }
 
-    /// Who injects through the API server, for one run.
-    pub fn injector(&self) -> fault::Injector {
-        fault::Injector::new(self.connection.clone(), self.pods.store())
+    /// The namespace of the installation, or where it would be: that which is asked for, or the usual one.
+    ///
+    /// # Errors
+    /// When it is installed more than once.
+    fn home(&self) -> Result<Home, ClusterError> {
+        let meant = |namespace| Home { namespace, is_meant: true };
+        let usual = || Home { namespace: names::NAMESPACE_DEFAULT.into(), is_meant: false };
+        match self.installation() {
+            Err(ClusterError::NotInstalled { namespace }) => {
+                Ok(namespace.map_or_else(usual, meant))
+            }
+            found => found.map(meant),
+        }
+    }
+
+    /// Who injects through the API server, for one run; `without_controller`: also where no controller stands by who
+    /// would take back what a run leaves behind.
+    ///
+    /// # Errors
+    /// When Faultline is installed more than once, and it is not said which one is meant.
+    pub fn injector(&self, without_controller: bool) -> Result<fault::Injector, ClusterError> {
+        let (connection, pods) = (self.connection.clone(), self.pods.store());
+        Ok(fault::Injector::new(connection, pods, self.home()?, without_controller))
     }
 
     /// The pods that have a node, as they are now.

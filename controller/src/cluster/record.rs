@@ -10,7 +10,7 @@ use kube::{
 };
 use serde_json::Value;
 
-use super::{Asked, Cluster, ClusterError};
+use super::{Asked, Cluster, ClusterError, install::labels_of};
 use crate::report::Report;
 
 /// Records that are kept.
@@ -36,7 +36,7 @@ impl Cluster {
         let Ok(namespace) = self.installation() else { return Ok(()) };
         let api: Api<ConfigMap> = Api::namespaced(self.connection.client(), &namespace);
         let asked = |verb| Asked::new(verb, "configmaps").within(&namespace);
-        let (record, with) = (record(report), PostParams::default());
+        let (record, with) = (record(report, &namespace), PostParams::default());
         self.connection.answer(asked("create"), api.create(&with, &record)).await?;
         let ours = ListParams::default().labels(RECORD_LABEL);
         let all = self.connection.answer(asked("list"), api.list_metadata(&ours)).await?;
@@ -54,8 +54,8 @@ impl Cluster {
     }
 }
 
-/// The record of a run.
-fn record(report: &Report) -> ConfigMap {
+/// The record of a run, in the namespace of an installation.
+fn record(report: &Report, installation: &str) -> ConfigMap {
     let verdict = serde_json::to_value(report.verdict).unwrap_or_default();
     let verdict = verdict.as_str().unwrap_or_default().to_owned();
     // A name of Kubernetes can be longer than a label's value.
@@ -76,7 +76,7 @@ fn record(report: &Report) -> ConfigMap {
     ConfigMap {
         metadata: ObjectMeta {
             name: Some(format!("faultline-run-{}", report.run_id)),
-            labels: Some(labels.map(text).into()),
+            labels: Some(labels_of(installation).into_iter().chain(labels.map(text)).collect()),
             ..ObjectMeta::default()
         },
         data: Some(BTreeMap::from(data.map(text))),

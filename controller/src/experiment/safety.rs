@@ -40,6 +40,9 @@ pub struct Safety {
     pub require_place: Option<Spanned<RequiredPlace>>,
     /// Only who is enabled by `faultline.dev/enabled=true` may be hit: where that is written.
     pub opt_in: Option<Span>,
+    /// What goes through the API server may last where no controller stands by who would take it back if the run were
+    /// killed.
+    pub without_controller: bool,
     /// Of the namespaces that are protected always, those whose pods may be hit all the same.
     pub allowed_namespaces: BTreeSet<String>,
 }
@@ -99,6 +102,11 @@ pub(super) fn decode(node: &Node, problems: &mut Problems) -> Option<Safety> {
     let opt_in = fields.optional("optIn", problems, |node, problems| {
         Some(at(yaml::one_of(&[("true", true), ("false", false)])(node, problems)?, node))
     });
+    let without_controller = fields.optional(
+        "withoutController",
+        problems,
+        yaml::one_of(&[("true", true), ("false", false)]),
+    );
     let allowed = fields.optional("allowProtectedNamespaces", problems, decode_allowed);
     let names_cluster = require_place
         .as_ref()
@@ -126,6 +134,7 @@ pub(super) fn decode(node: &Node, problems: &mut Problems) -> Option<Safety> {
         max_duration,
         require_place,
         opt_in: opt_in.filter(|opt_in| opt_in.value).map(|opt_in| opt_in.span),
+        without_controller: without_controller.unwrap_or(false),
         allowed_namespaces: allowed.unwrap_or_default(),
     })
 }

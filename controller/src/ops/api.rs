@@ -3,29 +3,39 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures::future::join_all;
+use tokio::time::sleep;
 
 use super::{
-    Overview, Refused,
-    overview::{Injected, Stuck},
+    Overview, Refused, Resumed,
+    overview::{Halted, Injected, Stuck},
 };
 use crate::{
     cluster::{
-        Cluster,
+        Cluster, ClusterError,
         fault::{API_SERVER, Bearer, TakenBack, find, restore, take_back},
     },
     place::Place,
-    report::millis,
+    report::{millis, utc},
     run::one_line,
 };
 
 /// How long a halt goes on trying.
 const HALT_MAX: Duration = Duration::from_secs(20);
+/// How long after its deadline something may be in effect: a controller looks, writes, and looks again.
+const OVERDUE: Duration = Duration::from_secs(30);
+/// After this time is looked once more: a run that had asked whether there is a halt, right before it was kept, has
+/// written what it was about to write.
+const HALT_AGAIN: Duration = Duration::from_secs(1);
 
 /// What is in effect, where the place is a cluster.
 pub(super) async fn ps(place: &Place) -> Overview {
     let mut overview = Overview::default();
     let Some(cluster) = place.cluster() else { return overview };
     note_missing(&mut overview, cluster);
+    match cluster.halted().await {
+        Ok(reason) => overview.halted.extend(reason.map(halted)),
+        Err(error) => overview.refused.push(refused(&error)),
+    }
     for bearer in bearers(&mut overview, cluster).await {
         match &bearer.undo {
             Ok(_) => overview.injections.push(injected(&bearer, "active", Vec::new())),
@@ -35,13 +45,44 @@ pub(super) async fn ps(place: &Place) -> Overview {
     overview
 }
 
-/// Restores all of it at once, where the place is a cluster.
-pub(super) async fn halt(place: &Place) -> Overview {
+/// Restores all of it at once, where the place is a cluster, and keeps that nothing may be injected.
+pub(super) async fn halt(place: &Place, reason: &str) -> Overview {
     let mut overview = Overview::default();
     let Some(cluster) = place.cluster() else { return overview };
     note_missing(&mut overview, cluster);
+    // First, so that no run begins after the look.
+    match cluster.halt(reason).await {
+        Ok(true) => overview.halted.push(halted(reason.into())),
+        Ok(false) => {
+            let why =
+                "no halt is kept for what goes through the API server, since nothing is installed";
+            overview.notes.push(why.into());
+        }
+        Err(error) => overview.refused.push(refused(&error)),
+    }
+    let found = bearers(&mut overview, cluster).await;
+    restore_all(&mut overview, cluster, found).await;
+    sleep(HALT_AGAIN).await;
+    let (late, _) = find(cluster.connection()).await;
+    let known = |bearer: &Bearer| overview.stuck.iter().any(|stuck| stuck.fault_id == bearer.fault);
+    let late: Vec<Bearer> = late.into_iter().filter(|bearer| !known(bearer)).collect();
+    restore_all(&mut overview, cluster, late).await;
+    overview
+}
+
+/// Lets runs inject through the API server again.
+pub(super) async fn resume(place: &Place, resumed: &mut Resumed) {
+    let Some(cluster) = place.cluster() else { return };
+    match cluster.resume().await {
+        Ok(true) => resumed.resumed.push(API_SERVER.into()),
+        Ok(false) => {}
+        Err(error) => resumed.not_resumed.push(refused(&error)),
+    }
+}
+
+async fn restore_all(overview: &mut Overview, cluster: &Cluster, bearers: Vec<Bearer>) {
     let connection = cluster.connection();
-    let restoring = bearers(&mut overview, cluster).await.into_iter().map(async |bearer| {
+    let restoring = bearers.into_iter().map(async |bearer| {
         let until = Instant::now() + HALT_MAX;
         let result = match &bearer.undo {
             Ok(undo) => take_back(connection, &bearer.object, Some(undo), until).await,
@@ -55,15 +96,43 @@ pub(super) async fn halt(place: &Place) -> Overview {
             Err(error) => overview.stuck.push(stuck(&bearer, &one_line(&error))),
         }
     }
-    overview
+}
+
+/// What is in effect past its deadline, a sentence for each, and why it is not known, where it is not.
+pub(super) async fn overdue(cluster: &Cluster) -> (Vec<String>, Vec<String>) {
+    let (bearers, errors) = find(cluster.connection()).await;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let overdue = bearers.iter().filter_map(|bearer| is_overdue(bearer, now)).collect();
+    (overdue, errors.iter().map(|error| one_line(error)).collect())
+}
+
+/// What should have been taken back before `now`, in a sentence.
+fn is_overdue(bearer: &Bearer, now: Duration) -> Option<String> {
+    let what = match &bearer.undo {
+        Ok(undo) => {
+            let deadline = Duration::from_millis(undo.deadline_unix_ms);
+            if deadline + OVERDUE > now {
+                return None;
+            }
+            format!("bears a {} that was to be taken back at {}", undo.kind, utc(deadline))
+        }
+        Err(why) => why.clone(),
+    };
+    Some(format!("{}: {what}; `faultline halt` restores what can be", bearer.object))
 }
 
 async fn bearers(overview: &mut Overview, cluster: &Cluster) -> Vec<Bearer> {
     let (bearers, errors) = find(cluster.connection()).await;
-    let refused =
-        errors.iter().map(|error| Refused { node: API_SERVER.into(), reason: one_line(error) });
-    overview.refused.extend(refused);
+    overview.refused.extend(errors.iter().map(refused));
     bearers
+}
+
+fn refused(error: &ClusterError) -> Refused {
+    Refused { node: API_SERVER.into(), reason: one_line(error) }
+}
+
+fn halted(reason: String) -> Halted {
+    Halted { node: API_SERVER.into(), reason }
 }
 
 /// Notes that there are no agents, which is no failure: there is nothing of theirs then.
@@ -100,5 +169,30 @@ fn stuck(bearer: &Bearer, why: &str) -> Stuck {
         fault_id: bearer.fault.clone(),
         reason: format!("{}: {why}", bearer.object),
         acknowledged: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::fault::{Object, ObjectKind, Undo};
+
+    #[test]
+    fn what_should_have_been_taken_back_is_overdue() {
+        let bearer = |undo| Bearer {
+            object: Object {
+                kind: ObjectKind::Node,
+                namespace: None,
+                name: "node1".into(),
+                uid: None,
+            },
+            fault: "f".into(),
+            undo,
+        };
+        let held = bearer(Ok(Undo::new("r", "f", "cordon", 100_000, Vec::new())));
+        assert_eq!(is_overdue(&held, Duration::from_secs(110)), None, "whoever restores is at it");
+        let why = is_overdue(&held, Duration::from_secs(131)).expect("overdue");
+        assert!(why.contains("bears a cordon that was to be taken back at "), "{why}");
+        assert!(is_overdue(&bearer(Err("its record is gone".into())), Duration::ZERO).is_some());
     }
 }

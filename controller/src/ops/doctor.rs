@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use faultline_proto::{pb, status::State};
 use serde::Serialize;
 
-use super::{Refused, Stuck};
+use super::{Refused, Stuck, api};
 use crate::{
     agents::{ANSWER_MAX, Agent, Fleet},
     cluster::{Checkup, Health},
@@ -28,6 +28,8 @@ pub struct Diagnosis {
     pub nodes: Vec<NodeHealth>,
     /// Nodes whose agent does not answer, or that should have one and have none, and why.
     pub without_agent: Vec<Refused>,
+    /// What was changed through the API server and should have been taken back.
+    pub overdue: Vec<String>,
     /// What there is to say of the cluster, where it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<Checkup>,
@@ -92,10 +94,13 @@ pub async fn doctor(place: &Place) -> Result<Diagnosis, CredentialsError> {
             None => {}
         }
     }
+    let mut overdue = Vec::new();
     let cluster = match place.cluster() {
         None => None,
         Some(cluster) => {
-            let checkup = cluster.check_up().await;
+            let (mut checkup, found) = tokio::join!(cluster.check_up(), api::overdue(cluster));
+            overdue = found.0;
+            checkup.unknown.extend(found.1);
             let known: BTreeSet<&str> = nodes
                 .iter()
                 .map(|node| node.node.as_str())
@@ -112,7 +117,8 @@ pub async fn doctor(place: &Place) -> Result<Diagnosis, CredentialsError> {
         }
     };
     without_agent.sort_by(|a, b| a.node.cmp(&b.node));
-    Ok(Diagnosis { version: VERSION, place: place.describe(), nodes, without_agent, cluster })
+    let place = place.describe();
+    Ok(Diagnosis { version: VERSION, place, nodes, without_agent, overdue, cluster })
 }
 
 impl NodeHealth {
@@ -187,9 +193,10 @@ impl NodeHealth {
 }
 
 impl Diagnosis {
-    /// Whether something may be left in a kernel.
+    /// Whether something may be left in a kernel, or in the cluster.
     pub fn has_residue(&self) -> bool {
-        self.nodes.iter().any(|node| !node.stuck.is_empty() || !node.residue.is_empty())
+        !self.overdue.is_empty()
+            || self.nodes.iter().any(|node| !node.stuck.is_empty() || !node.residue.is_empty())
     }
 
     /// Whether nothing is missing.
@@ -213,6 +220,7 @@ impl Diagnosis {
         for Refused { node, reason } in &self.without_agent {
             lines.push(format!("  {node:<width$}  no agent that answers: {reason}"));
         }
+        lines.extend(self.overdue.iter().map(|text| format!("  left: {text}")));
         if let Some(cluster) = &self.cluster {
             lines.extend(cluster.lines().into_iter().map(|line| format!("  {line}")));
         }

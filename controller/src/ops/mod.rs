@@ -57,7 +57,8 @@ async fn ps_agents(place: &Place) -> Result<Overview, CredentialsError> {
 /// # Errors
 /// When the controller's credentials cannot be read.
 pub async fn halt(place: &Place, reason: &str) -> Result<Overview, CredentialsError> {
-    let (overview, api) = tokio::join!(halt_agents(place, reason), api::halt(place));
+    let (overview, api) =
+        tokio::join!(halt_agents(place, reason), Box::pin(api::halt(place, reason)));
     let mut overview = overview?;
     overview.extend(api);
     Ok(overview)
@@ -169,6 +170,7 @@ pub async fn resume(place: &Place, acknowledged: &[FaultId]) -> Result<Resumed, 
         }
     }
     resumed.not_resumed.extend(errors.iter().map(Refused::new));
+    Box::pin(api::resume(place, &mut resumed)).await;
     for agent in fleet.agents() {
         let now = acknowledged.get(agent.node()).map(Vec::as_slice).unwrap_or_default();
         let stuck = Stuck::of(agent);

@@ -51,9 +51,16 @@ pub(super) async fn connect_for(
     let mut nodes = plan.nodes();
     let observers = experiment.probes.iter().flat_map(|probe| observers(probe, plan, pods));
     nodes.extend(observers.map(|pod| pod.node.as_str()));
-    let with_api = |fleet: Fleet| match place.cluster() {
-        Some(cluster) if plan.needs_cluster() => fleet.with_api(cluster.injector()),
-        _ => fleet,
+    let api = match place.cluster() {
+        Some(cluster) if plan.needs_cluster() => {
+            let injector = cluster.injector(experiment.safety.without_controller);
+            Some(injector.map_err(|error| vec![one_line(&error)])?)
+        }
+        _ => None,
+    };
+    let with_api = |fleet: Fleet| match api {
+        Some(api) => fleet.with_api(api),
+        None => fleet,
     };
     if !experiment.follows() && experiment.blast_radius.min_healthy.is_none() {
         return connect_to(place, &nodes).await.map(with_api);

@@ -16,6 +16,7 @@ use tokio::time;
 use super::{Ended, Run, one_line};
 use crate::{
     agents::Fleet,
+    cluster::fault::API_SERVER,
     experiment::{Repeat, Step, Until},
     plan::Rounds,
     report::journal::Phase,
@@ -151,7 +152,12 @@ impl Run<'_> {
     }
 
     fn halted(&self, nodes: Vec<String>) -> Ended {
-        let say = |node: String| format!("node {node} was halted between two steps");
+        let say = |node: String| match node.as_str() {
+            API_SERVER => {
+                "what goes through the API server was halted between two steps".to_owned()
+            }
+            node => format!("node {node} was halted between two steps"),
+        };
         let halted: Vec<String> = nodes.into_iter().map(say).collect();
         for text in &halted {
             self.console.warn("halted", text);

@@ -30,7 +30,11 @@ fn now_ms() -> u64 {
 
 /// Scales the app to nothing and kills whoever did; when that is to be over.
 fn scaled_and_killed(namespace: &Namespace) -> u64 {
-    let running = start(namespace, "scale", "--target app=app --to 0 --for 10s");
+    let mut command = Command::new(faultline());
+    let fault = ["inject", "scale", "--target", "app=app", "--to", "0", "--for", "10s"];
+    // The controller is seen to stand by.
+    command.args(fault).args(["-n", namespace.name(), "--installation", namespace.name()]);
+    let running = Running::start_command(&mut command);
     let deadline = until("the record is there", PATIENCE, || {
         let now = workload(namespace, "deployment");
         let record = now["metadata"]["annotations"]["faultline.dev/undo"].as_str()?.to_owned();

@@ -1,4 +1,5 @@
-//! Faults through the API server, seen through `kubectl`. Nothing of Faultline is installed for them.
+//! Faults through the API server, seen through `kubectl`. Nothing of Faultline is installed for them, which has to be
+//! allowed.
 
 mod asker_gone;
 mod nodes;
@@ -30,7 +31,8 @@ fn turn() -> MutexGuard<'static, ()> {
 /// Starts `faultline inject`, of the pods with the label `app: app` where the kind has a target.
 fn start(namespace: &Namespace, kind: &str, more: &str) -> Running {
     let mut command = Command::new(faultline());
-    command.args(["inject", kind, "-n", namespace.name()]).args(more.split_whitespace());
+    command.args(["inject", kind, "-n", namespace.name(), "--without-controller"]);
+    command.args(more.split_whitespace());
     Running::start_command(&mut command)
 }
 

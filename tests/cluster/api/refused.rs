@@ -48,6 +48,7 @@ spec:
   targets:
     app: {{ namespace: {name}, labels: {{ app: app }} }}
     other: {{ namespace: {name}, labels: {{ app: other }} }}
+  safety: {{ withoutController: true }}
   method:
     - parallel:
         - scale: {{ target: app, to: 0 }}
@@ -94,7 +95,7 @@ fn who_may_not_is_told_the_verb_and_the_command_that_allows_it() {
     let mut command = Command::new(faultline());
     command
         .args(["inject", "scale", "--target", "app=app", "-n", name, "--to", "0", "--for", "5s"]);
-    command.args(["--kubeconfig", file.path()]);
+    command.args(["--without-controller", "--kubeconfig", file.path()]);
     let ended = Running::start_command(&mut command).end(PATIENCE);
     for kind in ["clusterrolebinding", "clusterrole"] {
         ok(&["delete", kind, &role, &claims]);
@@ -103,5 +104,22 @@ fn who_may_not_is_told_the_verb_and_the_command_that_allows_it() {
     let text = ended.text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(text.contains("may not patch deployments.apps"), "{text}");
     assert!(text.contains("kubectl create role"), "{text}");
+    assert_eq!(workload(&namespace, "deployment")["metadata"]["generation"], 1);
+}
+
+#[test]
+fn what_lasts_is_refused_where_nobody_would_take_it_back() {
+    let _turn = turn();
+    let namespace = Namespace::new("nobody");
+    echo_pods(&namespace, "app", 1);
+    let mut command = Command::new(faultline());
+    command.args(["inject", "scale", "--target", "app=app", "--to", "0", "--for", "5s"]);
+    // No controller is in this namespace, wherever else there is one.
+    command.args(["-n", namespace.name(), "--installation", namespace.name()]);
+    let ended = Running::start_command(&mut command).end(PATIENCE);
+    assert_eq!(ended.code, Some(3), "{}", ended.text);
+    let text = ended.text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("no controller stands by in the cluster"), "{text}");
+    assert!(text.contains("faultline install"), "{text}");
     assert_eq!(workload(&namespace, "deployment")["metadata"]["generation"], 1);
 }

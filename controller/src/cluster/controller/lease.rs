@@ -17,11 +17,7 @@ use tokio::{sync::watch, time};
 
 use super::{Metrics, say};
 use crate::{
-    cluster::{
-        ClusterError, Connection,
-        error::Asked,
-        names::{COMPONENT_LABEL, CONTROLLER},
-    },
+    cluster::{ClusterError, Connection, error::Asked, install::labels_of, names::CONTROLLER},
     run::one_line,
 };
 
@@ -133,7 +129,10 @@ impl Candidate {
         if !is_free(&spec, &self.identity, since) {
             return Ok(Outcome::Other(spec.holder_identity.unwrap_or_default()));
         }
-        lease.spec = self.written(Some(&spec)).spec;
+        let written = self.written(Some(&spec));
+        // One of before has no labels by which `uninstall` finds it.
+        lease.metadata.labels.get_or_insert_default().extend(labels_of(&self.namespace));
+        lease.spec = written.spec;
         let params = PostParams::default();
         let replacing = api.replace(CONTROLLER, &params, &lease);
         match self.connection.answer(self.asked("update"), replacing).await {
@@ -148,12 +147,11 @@ impl Candidate {
         let was_ours = |spec: &&LeaseSpec| spec.holder_identity.as_deref() == Some(&self.identity);
         let kept = before.filter(was_ours);
         let transitions = before.and_then(|spec| spec.lease_transitions).unwrap_or(0);
-        let labels = [(COMPONENT_LABEL.to_owned(), CONTROLLER.to_owned())];
         Lease {
             metadata: ObjectMeta {
                 name: Some(CONTROLLER.into()),
                 namespace: Some(self.namespace.clone()),
-                labels: Some(labels.into()),
+                labels: Some(labels_of(&self.namespace)),
                 ..ObjectMeta::default()
             },
             spec: Some(LeaseSpec {

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use faultline_proto::{id::RunId, pb, status::RevertReason};
+use faultline_proto::{fault::Hold, id::RunId, pb, status::RevertReason};
 use futures::future::join_all;
 use k8s_openapi::api::{autoscaling::v1::HorizontalPodAutoscaler, core::v1};
 use kube::{
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     agents::AgentClock,
-    cluster::{connect::Connection, error::Asked},
+    cluster::{ClusterError, Home, connect::Connection, error::Asked, halt::Halt, stand_by},
 };
 
 /// What stands where the node of a fault on a node does.
@@ -55,6 +55,10 @@ pub(super) struct Shared {
     pub(super) connection: Connection,
     pub(super) pods: Store<v1::Pod>,
     pub(super) clock: AgentClock,
+    /// The namespace of the installation, or where it would be.
+    home: Home,
+    /// Whether nobody has to stand by who would take back what is left.
+    without_controller: bool,
     held: Mutex<BTreeMap<String, Held>>,
 }
 
@@ -77,9 +81,41 @@ impl Shared {
 
 impl Injector {
     /// With a look at all pods of the cluster.
-    pub(in crate::cluster) fn new(connection: Connection, pods: Store<v1::Pod>) -> Self {
-        let held = Mutex::default();
-        Self { shared: Arc::new(Shared { connection, pods, clock: own_clock(), held }) }
+    pub(in crate::cluster) fn new(
+        connection: Connection,
+        pods: Store<v1::Pod>,
+        home: Home,
+        without_controller: bool,
+    ) -> Self {
+        let (clock, held) = (own_clock(), Mutex::default());
+        let shared = Shared { connection, pods, clock, home, without_controller, held };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Why everything is halted; `None` if it is not.
+    ///
+    /// # Errors
+    /// When it is not told.
+    pub async fn halted(&self) -> Result<Option<String>, ClusterError> {
+        let Shared { connection, home, .. } = &*self.shared;
+        if !home.is_meant {
+            return Ok(None);
+        }
+        Halt::new(connection.clone(), &home.namespace).reason().await
+    }
+
+    /// Checks that nothing is halted; and for what lasts, that it would be taken back, and when it should.
+    async fn check(&self, injections: &[Injection]) -> Result<(), FaultError> {
+        if let Some(reason) = self.halted().await? {
+            return Err(FaultError::Impossible(format!(
+                "everything is halted ({reason}); `faultline resume` ends that"
+            )));
+        }
+        if injections.iter().all(|injection| injection.spec.hold() == Hold::Instant) {
+            return Ok(());
+        }
+        let Shared { connection, home, without_controller, .. } = &*self.shared;
+        stand_by::check(connection, &home.namespace, *without_controller).await
     }
 
     /// The clock that its times are told by.
@@ -105,6 +141,7 @@ impl Injector {
                 return Err(vec![FaultError::Impossible(why)]);
             }
         }
+        self.check(injections).await.map_err(|error| vec![error])?;
         let run = run.to_string();
         let planning = injections.iter().map(|injection| self.shared.prepare(&run, injection));
         let (mut prepared, mut errors) = (Vec::new(), Vec::new());

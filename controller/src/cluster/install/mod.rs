@@ -17,7 +17,10 @@ pub mod settings;
 mod uninstall;
 mod wait;
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant, SystemTime},
+};
 
 use serde::Serialize;
 
@@ -38,8 +41,18 @@ use super::{
     Cluster, ClusterChoice,
     connect::Connection,
     error::{Asked, ClusterError},
-    names::{MADE_BY_INSTALL, MADE_LABEL},
+    names::{COMPONENT_LABEL, CONTROLLER, MADE_BY_INSTALL, MADE_LABEL},
 };
+
+/// The labels by which `uninstall` knows what belongs to the installation in a namespace, of what is made later than it.
+pub(super) fn labels_of(installation: &str) -> BTreeMap<String, String> {
+    let labels = [
+        (object::PART_OF_LABEL, object::PART_OF),
+        (object::INSTANCE_LABEL, installation),
+        (COMPONENT_LABEL, CONTROLLER),
+    ];
+    labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+}
 
 /// Told what is being done, in a few words.
 pub type Progress<'a> = &'a (dyn Fn(&str) + Sync);
@@ -106,6 +119,7 @@ pub async fn install(
     let Some(timeout) = how.wait else { return Ok((installed, None)) };
     let wait = Wait { connection: &connection, choice, settings, began, timeout };
     let cluster = wait.for_agents(progress).await?;
+    wait.for_controller(&cluster, progress).await?;
     if identities.is_changing() {
         rotate::finish(&wait, &cluster, &mut identities, progress).await?;
         return Ok((installed, Some(Cluster::connect(&wait.installation()).await?)));

@@ -25,6 +25,9 @@ pub(super) struct Rule {
     pub(super) verbs: &'static [&'static str],
     /// Only objects of these names; any, if empty.
     pub(super) names: &'static [&'static str],
+    /// Those of the verbs that every run needs, also one that changes nothing through the API server.
+    #[allow(dead_code, reason = "the shipped CronJob's role is compared with it")]
+    pub(super) runs: &'static [&'static str],
     /// What for. Not in the manifest; here for whoever reads the table.
     #[allow(dead_code, reason = "the reason is part of the table")]
     pub(super) why: &'static str,
@@ -36,26 +39,40 @@ const fn rule(
     verbs: &'static [&'static str],
     why: &'static str,
 ) -> Rule {
-    Rule { group, resources, verbs, names: &[], why }
+    Rule { group, resources, verbs, names: &[], runs: &[], why }
+}
+
+impl Rule {
+    /// The same; every run needs these of its verbs.
+    const fn for_runs(self, runs: &'static [&'static str]) -> Self {
+        Self { runs, ..self }
+    }
+
+    /// The same, of these objects only.
+    const fn named(self, names: &'static [&'static str]) -> Self {
+        Self { names, ..self }
+    }
 }
 
 const READ: &[&str] = &["get", "list", "watch"];
 
 /// In the whole cluster, beside what faults through the API server need ([`PERMISSIONS`]).
 pub(super) const CLUSTER_RULES: &[Rule] = &[
-    rule("", &["pods"], READ, "targets, agents, and how a system recovers"),
+    rule("", &["pods"], READ, "targets, agents, and how a system recovers").for_runs(READ),
     rule(
         "",
         &["nodes", "services", "namespaces"],
         READ,
         "targets by node, zone, Service or namespace",
-    ),
+    )
+    .for_runs(READ),
     rule(
         "policy",
         &["poddisruptionbudgets"],
         &["list"],
         "what budgets allow, of the pods that would be hit",
-    ),
+    )
+    .for_runs(&["list"]),
     rule("coordination.k8s.io", &["leases"], &["get"], "leaders by the holder of a Lease"),
     rule(
         "",
@@ -66,7 +83,8 @@ pub(super) const CLUSTER_RULES: &[Rule] = &[
     rule("discovery.k8s.io", &["endpointslices"], READ, "probes of a Service"),
     // Workloads are among what faults need; of autoscalers these only list.
     rule("autoscaling", &["horizontalpodautoscalers"], READ, "probes of an autoscaler"),
-    rule("", &["events"], &["create"], "what a run does, on the pods and nodes that it is done to"),
+    rule("", &["events"], &["create"], "what a run does, on the pods and nodes that it is done to")
+        .for_runs(&["create"]),
     rule("", &["pods/exec"], &["create", "get"], "probes and leaders by the answer of a command"),
     rule(
         "",
@@ -78,18 +96,26 @@ pub(super) const CLUSTER_RULES: &[Rule] = &[
 
 /// In the namespace of the installation.
 pub(super) const NAMESPACE_RULES: &[Rule] = &[
-    Rule {
-        names: &[CA_SECRET, AGENT_SECRET, CONTROLLER_SECRET],
-        ..rule("", &["secrets"], &["get", "patch"], "its identity, and the renewal of certificates")
-    },
-    rule("", &["configmaps"], &["create", "list", "delete"], "what the newest runs came to"),
+    rule("", &["secrets"], &["get", "patch"], "its identity, and the renewal of certificates")
+        .named(&[CONTROLLER_SECRET])
+        .for_runs(&["get"]),
+    rule("", &["secrets"], &["get", "patch"], "the renewal of certificates")
+        .named(&[CA_SECRET, AGENT_SECRET]),
+    rule(
+        "",
+        &["configmaps"],
+        &["get", "create", "list", "delete"],
+        "what the newest runs came to, and whether there is a halt",
+    )
+    .for_runs(&["get", "create", "list", "delete"]),
     rule("apps", &["daemonsets"], &["get"], "which nodes should have an agent"),
     rule(
         "coordination.k8s.io",
         &["leases"],
         &["get", "list", "watch", "create", "update", "patch", "delete"],
         "the election of a leader, and one run at a time for each target",
-    ),
+    )
+    .for_runs(&["get", "list", "create", "update", "delete"]),
 ];
 
 fn role(rules: &[Rule]) -> Value {
@@ -149,6 +175,8 @@ pub(super) fn objects(namespace: &str) -> Vec<Object> {
 
 #[cfg(test)]
 mod tests {
+    use faultline_proto::yaml::{Node, Value};
+
     use super::*;
 
     #[test]
@@ -177,7 +205,7 @@ mod tests {
             ("autoscaling", "horizontalpodautoscalers"),
         ] {
             let has =
-                |list: &Value, word| list.as_array().is_some_and(|l| l.contains(&json!(word)));
+                |list: &serde_json::Value, word| list.as_array().is_some_and(|l| l.contains(&json!(word)));
             for verb in READ {
                 let may = rules.iter().any(|rule| {
                     has(&rule["apiGroups"], group)
@@ -185,6 +213,54 @@ mod tests {
                         && has(&rule["verbs"], verb)
                 });
                 assert!(may, "{verb} {resource}.{group}");
+            }
+        }
+    }
+
+    /// What is written in a list of a manifest.
+    fn list(node: &Node, field: &str) -> Vec<String> {
+        match node.get(field).map(|list| &list.value) {
+            Some(Value::Sequence(items)) => {
+                items.iter().filter_map(|item| Some(item.as_text()?.to_owned())).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The rules of all roles of a kind in a manifest: groups, resources, names and verbs.
+    fn granted(documents: &[Node], kind: &str) -> Vec<[Vec<String>; 4]> {
+        let of = |node: &&Node| node.get("kind").and_then(Node::as_text) == Some(kind);
+        let rules = documents.iter().filter(of).filter_map(|node| node.get("rules"));
+        let rules = rules.flat_map(|rules| match &rules.value {
+            Value::Sequence(rules) => rules.as_slice(),
+            _ => &[],
+        });
+        let fields = ["apiGroups", "resources", "resourceNames", "verbs"];
+        rules.map(|rule| fields.map(|field| list(rule, field))).collect()
+    }
+
+    #[test]
+    fn the_shipped_cron_job_may_do_what_every_run_needs() {
+        let text = include_str!("../../../../deploy/cron/rbac.yaml");
+        let documents = faultline_proto::yaml::parse(text).expect("YAML");
+        for (kind, rules) in [("ClusterRole", CLUSTER_RULES), ("Role", NAMESPACE_RULES)] {
+            let granted = granted(&documents, kind);
+            for rule in rules {
+                for (resource, verb) in
+                    rule.resources.iter().flat_map(|r| rule.runs.iter().map(move |verb| (r, verb)))
+                {
+                    let has = |list: &[String], word: &str| list.iter().any(|one| one == word);
+                    let is_granted = granted.iter().any(|[groups, resources, names, verbs]| {
+                        has(groups, rule.group)
+                            && has(resources, resource)
+                            && has(verbs, verb)
+                            && (names.is_empty()
+                                || !rule.names.is_empty()
+                                    && rule.names.iter().all(|name| has(names, name)))
+                    });
+                    assert!(is_granted, "no {kind} allows {verb} on {resource}: {}", rule.why);
+                }
+                assert!(rule.runs.iter().all(|verb| rule.verbs.contains(verb)), "{rule:?}");
             }
         }
     }

@@ -1,4 +1,5 @@
-//! The change of the certificate authority, while faults and runs go on: no pod is restarted for it.
+//! The change of the certificate authority: no pod is restarted for it, and runs that begin meanwhile go on. One that had
+//! begun before is refused by agents once the authority of before is trusted no more; its faults end with their leases.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -87,7 +87,12 @@ impl Uninstall {
     /// Everything that this user may not do and that this takes.
     pub async fn of(choice: &ClusterChoice, namespace: &str) -> Result<Self, InstallError> {
         let connection = Connection::open(choice).await?;
-        let mut wanted = vec![Asked::new("get", "namespaces"), Asked::new("delete", "namespaces")];
+        let mut wanted = vec![
+            Asked::new("get", NAMESPACE.resource()),
+            Asked::new("delete", NAMESPACE.resource()),
+            Asked::new("get", DAEMON_SET.resource()).within(namespace),
+            Asked::new("list", POD.resource()).within(namespace),
+        ];
         for kind in KINDS {
             for verb in ["list", "delete"] {
                 let asked = Asked::new(verb, kind.resource());

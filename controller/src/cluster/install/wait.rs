@@ -97,6 +97,26 @@ impl Wait<'_> {
         }
     }
 
+    /// Waits until the controller runs. Where it does not in time, the diagnosis at the end says so.
+    pub(super) async fn for_controller(
+        &self,
+        cluster: &Cluster,
+        progress: Progress<'_>,
+    ) -> Result<(), ClusterError> {
+        let mut told = String::new();
+        loop {
+            let (runs, text) = cluster.controller().await?;
+            if runs || self.is_over() {
+                return Ok(());
+            }
+            if text != told {
+                progress(&format!("the controller: {text}"));
+                told = text;
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
     /// The installation that is waited for, to be connected to.
     pub(super) fn installation(&self) -> ClusterChoice {
         let installation = Some(self.settings.namespace.clone());
