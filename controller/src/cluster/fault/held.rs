@@ -80,8 +80,9 @@ impl Held {
         Undo::new(&self.run, fault_id, spec.kind(), deadline_ms, changes)
     }
 
-    /// That it is over.
+    /// That it is over: nobody looks for it any more, and nobody is evicted for it.
     pub(super) fn end(&mut self, reason: RevertReason) {
+        self.tasks.drain(..).for_each(|task| task.abort());
         self.state = State::Reverted;
         self.reason.get_or_insert(reason);
         self.reverted.get_or_insert_with(Instant::now);

@@ -114,14 +114,14 @@ fn has_lost_record(object: Option<&Value>, undo: &Undo) -> bool {
     }
 }
 
-/// Has a pod evicted, as soon as its budgets allow it.
+/// Has a pod evicted, as soon as its budgets allow it, and as long as the fault is in effect.
 pub(super) async fn evict(shared: Arc<Shared>, id: String, pod: PodRef) {
     let Ok(client) = shared.connection.client_without_retry() else { return };
     let PodRef { namespace, name, uid } = &pod;
     let kind = ObjectKind::Pod.api_resource();
     let api: Api<DynamicObject> = Api::namespaced_with(client, namespace, &kind);
     let body = eviction(namespace, name, uid);
-    loop {
+    while shared.with(&id, |held| held.state == State::Active) == Some(true) {
         let asked = Asked::new("create", "pods/eviction").within(namespace).named(name);
         let params = PostParams::default();
         let evicting = api.create_subresource::<Value, Value>("eviction", name, &params, &body);
