@@ -11,7 +11,7 @@ use super::{
 use crate::{
     cluster::{
         Cluster,
-        fault::{API_SERVER, Bearer, TakenBack, find, restore, take_back},
+        fault::{API_SERVER, Bearer, find, take_back},
     },
     place::Place,
     report::millis,
@@ -43,10 +43,8 @@ pub(super) async fn halt(place: &Place) -> Overview {
     let connection = cluster.connection();
     let restoring = bearers(&mut overview, cluster).await.into_iter().map(async |bearer| {
         let until = Instant::now() + HALT_MAX;
-        let result = match &bearer.undo {
-            Ok(undo) => take_back(connection, &bearer.object, Some(undo), until).await,
-            Err(_) => restore(connection, &bearer.object, None).await.map(|_| TakenBack::default()),
-        };
+        let known = bearer.undo.as_ref().ok();
+        let result = take_back(connection, &bearer.object, known, until).await;
         (bearer, result)
     });
     for (bearer, result) in join_all(restoring).await {
