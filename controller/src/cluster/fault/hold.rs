@@ -8,7 +8,7 @@ use std::{
 
 use faultline_proto::{
     fault::Hold,
-    status::{Proof, State},
+    status::{Proof, RevertReason, State},
 };
 use kube::{
     Api,
@@ -19,7 +19,7 @@ use tokio::time;
 
 use super::{
     Look, Object, ObjectKind, PodRef, Sight, Undo,
-    injector::{Shared, eviction},
+    injector::{Shared, eviction, restored_by},
     restore::read,
 };
 use crate::{cluster::error::Asked, run::one_line};
@@ -55,6 +55,13 @@ pub(super) async fn look(shared: Arc<Shared>, id: String, generation: i64) {
                 if let Some(undo) = undo
                     && is_restored(&on, found.as_ref(), &undo)
                 {
+                    let by =
+                        if found.is_some() { restored_by(&undo) } else { RevertReason::TargetGone };
+                    shared.with(&id, |held| {
+                        if held.state == State::Active {
+                            held.reason.get_or_insert(by);
+                        }
+                    });
                     // Not awaited: it ends this look. It looks at what is left beside the object, and says who it was.
                     tokio::spawn(async move {
                         shared.revert(&id, Instant::now() + REVERT_MAX).await;

@@ -157,7 +157,16 @@ impl Injector {
             let (shared, id) = (Arc::clone(&self.shared), id.clone());
             tokio::spawn(async move { shared.revert(&id, until).await })
         });
-        drop(time::timeout_at(until.into(), join_all(reverting)).await);
+        if time::timeout_at(until.into(), join_all(reverting)).await.is_err() {
+            let mut held = self.shared.held();
+            for id in ids {
+                let late = held.get_mut(id).filter(|held| held.state != State::Reverted);
+                if let Some(held) = late.filter(|held| held.residue.is_empty()) {
+                    held.residue =
+                        vec![format!("{} is being restored still", held.injection.object)];
+                }
+            }
+        }
         self.statuses(ids)
     }
 
@@ -288,7 +297,8 @@ impl Shared {
         {
             self.with(id, |held| {
                 held.committing = Some(committing);
-                held.failure = "the API server has not answered to the change itself yet".into();
+                held.residue =
+                    vec!["the API server has not answered to the change itself yet".into()];
             });
             return;
         }
@@ -323,8 +333,7 @@ impl Shared {
     }
 }
 
-/// Who has taken a fault back: the caller, or nobody, since its object has gone, or, where it bore no record any more,
-/// whoever waits for its deadline, or a halt.
+/// Who has taken a fault back: the caller, or nobody, since its object has gone, or somebody else.
 fn ended_by(taken: &TakenBack, undo: &Undo) -> RevertReason {
     if taken.by_caller {
         return RevertReason::Asked;
@@ -332,6 +341,11 @@ fn ended_by(taken: &TakenBack, undo: &Undo) -> RevertReason {
     if taken.is_gone {
         return RevertReason::TargetGone;
     }
+    restored_by(undo)
+}
+
+/// Who has restored an object that bears no record any more: whoever waits for its deadline, or a halt.
+pub(super) fn restored_by(undo: &Undo) -> RevertReason {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let now = now.unwrap_or_default().as_millis();
     if now >= u128::from(undo.deadline_unix_ms) {
