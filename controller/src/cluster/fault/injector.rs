@@ -302,8 +302,13 @@ impl Shared {
             });
             return;
         }
-        let known = self
-            .with(id, |held| (held.undo.clone(), held.is_unknown, held.injection.object.clone()));
+        let known = self.with(id, |held| {
+            if held.committed.is_none() {
+                // It was not in effect as far as anybody knows, so that nobody can have ended it.
+                held.reason.get_or_insert(RevertReason::Asked);
+            }
+            (held.undo.clone(), held.is_unknown, held.injection.object.clone())
+        });
         let Some((undo, is_unknown, object)) = known else { return };
         let Some(undo) = undo else {
             // Nothing was written that could be taken back.
@@ -319,7 +324,8 @@ impl Shared {
         let result = result.await;
         self.with(id, |held| match result {
             Ok(taken) => {
-                let reason = ended_by(&taken, &undo);
+                // Who sweeps what was restored before has not ended it: the first one has.
+                let reason = *held.reason.get_or_insert(ended_by(&taken, &undo));
                 held.changed_by_others.extend(taken.changed_by_others);
                 held.is_unknown = false;
                 if taken.left.is_empty() {
@@ -328,7 +334,11 @@ impl Shared {
                     held.residue = taken.left;
                 }
             }
-            Err(error) => held.remains(&error),
+            Err(error) => {
+                // It may be restored: who asks again finds no record then.
+                held.reason.get_or_insert(RevertReason::Asked);
+                held.remains(&error);
+            }
         });
     }
 }
