@@ -12,7 +12,7 @@ use super::{
 use crate::{
     cluster::{
         Cluster, ClusterError,
-        fault::{API_SERVER, Bearer, TakenBack, find, restore, take_back},
+        fault::{API_SERVER, Bearer, find, take_back},
     },
     place::Place,
     report::{millis, utc},
@@ -84,10 +84,8 @@ async fn restore_all(overview: &mut Overview, cluster: &Cluster, bearers: Vec<Be
     let connection = cluster.connection();
     let restoring = bearers.into_iter().map(async |bearer| {
         let until = Instant::now() + HALT_MAX;
-        let result = match &bearer.undo {
-            Ok(undo) => take_back(connection, &bearer.object, Some(undo), until).await,
-            Err(_) => restore(connection, &bearer.object, None).await.map(|_| TakenBack::default()),
-        };
+        let known = bearer.undo.as_ref().ok();
+        let result = take_back(connection, &bearer.object, known, until).await;
         (bearer, result)
     });
     for (bearer, result) in join_all(restoring).await {

@@ -23,7 +23,8 @@ use crate::{
     cluster::{
         Connection,
         fault::{
-            Bearer, CHANGED, FaultError, LABEL, Object, ObjectKind, TakenBack, restore, take_back,
+            Bearer, CHANGED, FaultError, LABEL, Object, ObjectKind, TakenBack, look_again,
+            take_back,
         },
     },
     run::one_line,
@@ -33,6 +34,8 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long one attempt to restore goes on.
 const ATTEMPT_MAX: Duration = Duration::from_mins(1);
+/// How often one looks again at an object that is not found by its label any more.
+const LOOKS_MAX: u32 = 3;
 /// After one that failed.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
@@ -47,12 +50,20 @@ pub(super) struct Restorer {
     /// When the next attempt is, where one failed.
     again: BTreeMap<Object, Instant>,
     told: BTreeSet<String>,
+    /// Who looks again at objects that are not found by their label any more.
+    missed: JoinSet<Missed>,
 }
 
 /// What came of restoring what an object bore.
 struct Done {
     bearer: Bearer,
     result: Result<TakenBack, FaultError>,
+}
+
+/// What came of looking again at an object that is not found by its label any more.
+struct Missed {
+    known: Bearer,
+    found: Result<Option<Bearer>, FaultError>,
 }
 
 impl Restorer {
@@ -65,6 +76,7 @@ impl Restorer {
             under_way: BTreeSet::new(),
             again: BTreeMap::new(),
             told: BTreeSet::new(),
+            missed: JoinSet::new(),
         }
     }
 
@@ -90,6 +102,7 @@ impl Restorer {
                     }
                 },
                 Some(Ok(done)) = tasks.join_next() => self.done(done),
+                Some(Ok(missed)) = self.missed.join_next() => self.looked_again(missed),
                 _ = ticks.tick() => {
                     if *leading.borrow() {
                         self.begin_due(&mut tasks);
@@ -114,25 +127,62 @@ impl Restorer {
             }
             Event::InitApply(found) | Event::Apply(found) => {
                 let Some(bearer) = Bearer::of(kind, &found) else { return };
+                let bearer = bearer.remembering(&self.bearers, &found);
                 if let Some(unseen) = self.unseen.get_mut(&kind) {
                     unseen.remove(&bearer.object);
                 }
                 self.bearers.insert(bearer.object.clone(), bearer);
             }
             Event::InitDone => {
-                for gone in self.unseen.remove(&kind).unwrap_or_default() {
-                    self.bearers.remove(&gone);
+                for missing in self.unseen.remove(&kind).unwrap_or_default() {
+                    self.miss(&missing);
                 }
             }
             Event::Delete(found) => {
-                if let Some(bearer) = Bearer::of(kind, &found) {
-                    self.bearers.remove(&bearer.object);
-                } else if let Some(name) = &found.metadata.name {
-                    let namespace = &found.metadata.namespace;
-                    self.bearers.retain(|o, _| {
-                        o.kind != kind || o.name != *name || o.namespace != *namespace
-                    });
+                let name = found.metadata.name.unwrap_or_default();
+                let namespace = found.metadata.namespace;
+                self.miss(&Object { kind, namespace, name, uid: None });
+            }
+        }
+    }
+
+    /// That an object is not found by its label any more: it is restored, or has gone, or somebody removed the label
+    /// alone, which must not make its deadline forgotten.
+    fn miss(&mut self, object: &Object) {
+        let Some(known) = self.bearers.get(object).cloned() else { return };
+        let connection = self.connection.clone();
+        self.missed.spawn(async move {
+            let mut found = look_again(&connection, &known).await;
+            for _ in 1..LOOKS_MAX {
+                if found.is_ok() {
+                    break;
                 }
+                time::sleep(AGAIN_AFTER).await;
+                found = look_again(&connection, &known).await;
+            }
+            Missed { known, found }
+        });
+    }
+
+    fn looked_again(&mut self, Missed { known, found }: Missed) {
+        // What the watch has told of it meanwhile is newer.
+        if self.bearers.get(&known.object) != Some(&known) {
+            return;
+        }
+        match found {
+            Ok(None) => drop(self.bearers.remove(&known.object)),
+            Ok(Some(bearer)) => {
+                let text = "its label was removed by somebody else, and is put there again";
+                say(&format!("{}: {text}", known.object));
+                self.bearers.insert(known.object, bearer);
+            }
+            // It is kept, and looked at when its time has come.
+            Err(error) => {
+                say(&format!(
+                    "{}: whether it is restored is not known: {}",
+                    known.object,
+                    one_line(&error)
+                ));
             }
         }
     }
@@ -150,20 +200,21 @@ impl Restorer {
             let connection = self.connection.clone();
             tasks.spawn(async move {
                 let (object, until) = (&bearer.object, Instant::now() + ATTEMPT_MAX);
-                let result = match &bearer.undo {
-                    Ok(undo) => take_back(&connection, object, Some(undo), until).await,
-                    // What it says of itself is looked at once more.
-                    Err(_) => {
-                        restore(&connection, object, None).await.map(|_| TakenBack::default())
-                    }
-                };
+                let known = bearer.undo.as_ref().ok();
+                let result = take_back(&connection, object, known, until).await;
                 Done { bearer, result }
             });
         }
     }
 
-    fn done(&mut self, Done { bearer: Bearer { object, undo, .. }, result }: Done) {
-        self.under_way.remove(&object);
+    fn done(&mut self, Done { bearer, result }: Done) {
+        self.under_way.remove(&bearer.object);
+        let is_done = result.as_ref().is_ok_and(|taken| taken.left.is_empty());
+        // The watch tells of it as well, but not of one without its label.
+        if is_done && self.bearers.get(&bearer.object) == Some(&bearer) {
+            self.bearers.remove(&bearer.object);
+        }
+        let Bearer { object, undo, .. } = bearer;
         let (kind, run) = undo.map_or(("record".into(), String::new()), |undo| {
             (undo.kind, format!(" of run {}", undo.run))
         });

@@ -15,7 +15,11 @@ use futures::future::join_all;
 use kube::api::{DeleteParams, Preconditions};
 use tokio::{sync::oneshot, time};
 
-use super::{FaultError, Injector, hold, injector::Shared, restore::write_one};
+use super::{
+    FaultError, Injector, hold,
+    injector::Shared,
+    restore::{bears, read, write_one},
+};
 use crate::cluster::ClusterError;
 
 /// How much later than its planned end a fault is restored by whoever finds it: the run does that itself at its
@@ -130,17 +134,15 @@ impl Shared {
                 Change::Patch(patch) => patch,
             };
             let written = write_one(&self.connection, &on, &patch, false).await;
-            let is_unknown = matches!(
-                &written,
-                Err(FaultError::Cluster(
-                    ClusterError::Unreachable { .. }
-                        | ClusterError::NoAnswer { .. }
-                        | ClusterError::Nonsense { .. }
-                ))
-            );
-            self.with(id, |held| held.is_unknown = is_unknown);
+            let unknown = written.as_ref().is_err_and(is_unknown);
+            self.with(id, |held| held.is_unknown = unknown);
             if let Some(now) = written? {
-                return Ok(now["metadata"]["generation"].as_i64().unwrap_or(0));
+                return Ok(generation(&now));
+            }
+            // A client asks again by itself where an answer was lost, and what is in the way then is the change itself.
+            let now = read(&self.connection, &on).await?;
+            if let Some(now) = now.filter(|now| bears(now, id)) {
+                return Ok(generation(&now));
             }
         }
         let object = self.with(id, |held| held.injection.object.clone()).ok_or_else(none)?;
@@ -148,7 +150,47 @@ impl Shared {
     }
 }
 
+/// Whether nobody knows if a write was done: it was not answered, or by something in between, or by a server that
+/// failed over it.
+fn is_unknown(error: &FaultError) -> bool {
+    match error {
+        FaultError::Cluster(error) => match error {
+            ClusterError::Unreachable { .. }
+            | ClusterError::NoAnswer { .. }
+            | ClusterError::Nonsense { .. } => true,
+            ClusterError::Refused { code, .. } => *code >= 500,
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+fn generation(object: &serde_json::Value) -> i64 {
+    object["metadata"]["generation"].as_i64().unwrap_or(0)
+}
+
 enum Change {
     Delete(Option<u32>),
     Patch(serde_json::Value),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::error::Asked;
+
+    #[test]
+    fn a_server_that_failed_over_a_write_may_have_done_it() {
+        let refused = |code| {
+            let asked = Box::new(Asked::new("patch", "deployments.apps"));
+            FaultError::Cluster(ClusterError::Refused { asked, code, why: "timed out".into() })
+        };
+        for code in [500, 503, 504] {
+            assert!(is_unknown(&refused(code)), "{code}");
+        }
+        for code in [403, 404, 409, 422, 429] {
+            assert!(!is_unknown(&refused(code)), "{code}");
+        }
+        assert!(!is_unknown(&FaultError::Impossible("it is paused".into())));
+    }
 }

@@ -35,6 +35,28 @@ pub enum FaultError {
         /// What is wrong with the record.
         why: String,
     },
+    /// It bears the label of a record, and no record.
+    #[error(
+        "{object} has the label {}={fault}, and the record that goes with it was removed by somebody else, so that nobody \
+         knows what it was before; make it what it should be, then remove the label",
+        super::LABEL
+    )]
+    LostRecord {
+        /// The object.
+        object: Box<Object>,
+        /// The fault that the label names.
+        fault: String,
+    },
+    /// What a fault has left beside it is being removed.
+    #[error(
+        "what the fault {fault} has left beside {object} is being removed still; `faultline halt` tells what it is"
+    )]
+    Swept {
+        /// The object.
+        object: Box<Object>,
+        /// The fault.
+        fault: String,
+    },
     /// Somebody changes it all the time.
     #[error("{object} was changed by somebody else each time it was to be written")]
     Contended {
@@ -49,7 +71,11 @@ impl FaultError {
         match self {
             Self::Cluster(error) => !error.is_final(),
             Self::Contended { .. } => true,
-            Self::Impossible(_) | Self::Foreign { .. } | Self::Unreadable { .. } => false,
+            Self::Impossible(_)
+            | Self::Foreign { .. }
+            | Self::Unreadable { .. }
+            | Self::LostRecord { .. }
+            | Self::Swept { .. } => false,
         }
     }
 }

@@ -1,6 +1,9 @@
 //! What is known of a fault through the API server, from its preparation to the proof that it is taken back.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use faultline_proto::{
     boottime::BootTime,
@@ -8,7 +11,10 @@ use faultline_proto::{
     status::{Proof, RevertReason, State},
 };
 use serde_json::Value;
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::{
+    sync::Mutex,
+    task::{AbortHandle, JoinHandle},
+};
 
 use super::{FaultError, Injection, Planned, Undo, hold::ASK_EVERY};
 use crate::agents::AgentClock;
@@ -36,6 +42,8 @@ pub(super) struct Held {
     pub(super) undo: Option<Undo>,
     pub(super) residue: Vec<String>,
     pub(super) changed_by_others: Vec<String>,
+    /// Whoever takes it back holds this.
+    pub(super) reverting: Arc<Mutex<()>>,
     /// Who writes the change; whoever takes it back waits for that.
     pub(super) committing: Option<JoinHandle<()>>,
     /// Nobody knows whether the change was written.
@@ -64,6 +72,7 @@ impl Held {
             undo: None,
             residue: Vec::new(),
             changed_by_others: Vec::new(),
+            reverting: Arc::default(),
             committing: None,
             is_unknown: false,
             tasks: Vec::new(),
@@ -80,8 +89,9 @@ impl Held {
         Undo::new(&self.run, fault_id, spec.kind(), deadline_ms, changes)
     }
 
-    /// That it is over.
+    /// That it is over: nobody looks for it any more, and nobody is evicted for it.
     pub(super) fn end(&mut self, reason: RevertReason) {
+        self.tasks.drain(..).for_each(|task| task.abort());
         self.state = State::Reverted;
         self.reason.get_or_insert(reason);
         self.reverted.get_or_insert_with(Instant::now);

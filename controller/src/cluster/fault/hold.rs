@@ -8,7 +8,7 @@ use std::{
 
 use faultline_proto::{
     fault::Hold,
-    status::{Proof, State},
+    status::{Proof, RevertReason, State},
 };
 use kube::{
     Api,
@@ -18,8 +18,8 @@ use serde_json::Value;
 use tokio::time;
 
 use super::{
-    Look, ObjectKind, PodRef, Sight, Undo,
-    injector::{Shared, ended_by, eviction},
+    Look, Object, ObjectKind, PodRef, Sight, Undo,
+    injector::{Shared, eviction, restored_by},
     restore::read,
 };
 use crate::{cluster::error::Asked, run::one_line};
@@ -32,6 +32,8 @@ pub(super) const ASK_EVERY: Duration = Duration::from_millis(300);
 const HOLD_EVERY: Duration = Duration::from_secs(2);
 /// Before a fault is taken back, its effect should have been seen.
 const BEFORE_END: Duration = Duration::from_millis(300);
+/// How long one goes on removing what somebody who restored an object has left beside it.
+const REVERT_MAX: Duration = Duration::from_secs(20);
 /// Between two attempts at an eviction that a budget does not allow yet.
 const EVICT_EVERY: Duration = Duration::from_secs(1);
 
@@ -51,9 +53,19 @@ pub(super) async fn look(shared: Arc<Shared>, id: String, generation: i64) {
             // Whoever does not answer now is asked again.
             if let Ok(found) = read(&shared.connection, &on).await {
                 if let Some(undo) = undo
-                    && has_lost_record(found.as_ref(), &undo)
+                    && is_restored(&on, found.as_ref(), &undo)
                 {
-                    shared.with(&id, |held| held.end(ended_by(&undo)));
+                    let by =
+                        if found.is_some() { restored_by(&undo) } else { RevertReason::TargetGone };
+                    shared.with(&id, |held| {
+                        if held.state == State::Active {
+                            held.reason.get_or_insert(by);
+                        }
+                    });
+                    // Not awaited: it ends this look. It looks at what is left beside the object, and says who it was.
+                    tokio::spawn(async move {
+                        shared.revert(&id, Instant::now() + REVERT_MAX).await;
+                    });
                     return;
                 }
                 object = found;
@@ -104,24 +116,24 @@ pub(super) async fn look(shared: Arc<Shared>, id: String, generation: i64) {
     }
 }
 
-/// Whether somebody has restored the object.
-fn has_lost_record(object: Option<&Value>, undo: &Undo) -> bool {
-    match object.map(Undo::of) {
-        Some(Some(Ok(found))) => found.fault != undo.fault,
-        // It has gone, or bears none.
-        None | Some(None) => true,
-        Some(Some(Err(_unreadable))) => false,
+/// Whether somebody has restored the object, or it has gone. One whose record alone was removed is not restored.
+fn is_restored(on: &Object, object: Option<&Value>, undo: &Undo) -> bool {
+    let Some(object) = object else { return true };
+    match Undo::borne(on.kind, object) {
+        Some(Ok(found)) => found.fault != undo.fault,
+        Some(Err(_unreadable)) => false,
+        None => !undo.is_in(object),
     }
 }
 
-/// Has a pod evicted, as soon as its budgets allow it.
+/// Has a pod evicted, as soon as its budgets allow it, and as long as the fault is in effect.
 pub(super) async fn evict(shared: Arc<Shared>, id: String, pod: PodRef) {
     let Ok(client) = shared.connection.client_without_retry() else { return };
     let PodRef { namespace, name, uid } = &pod;
     let kind = ObjectKind::Pod.api_resource();
     let api: Api<DynamicObject> = Api::namespaced_with(client, namespace, &kind);
     let body = eviction(namespace, name, uid);
-    loop {
+    while shared.with(&id, |held| held.state == State::Active) == Some(true) {
         let asked = Asked::new("create", "pods/eviction").within(namespace).named(name);
         let params = PostParams::default();
         let evicting = api.create_subresource::<Value, Value>("eviction", name, &params, &body);

@@ -20,7 +20,7 @@ use crate::place::Pod;
 /// Its name.
 pub(super) const NAME: &str = "imagePull";
 /// Where the template's containers are.
-const CONTAINERS: &str = "/spec/template/spec/containers";
+pub(super) const CONTAINERS: &str = "/spec/template/spec/containers";
 /// What the kubelet says of an image that it cannot have (Kubernetes' `pkg/kubelet/images`).
 const REASONS: [&str; 4] =
     ["ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable"];

@@ -9,7 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use faultline_proto::{fault::Hold, id::RunId, pb, status::RevertReason};
+use faultline_proto::{
+    fault::Hold,
+    id::RunId,
+    pb,
+    status::{RevertReason, State},
+};
 use futures::future::join_all;
 use k8s_openapi::api::{autoscaling::v1::HorizontalPodAutoscaler, core::v1};
 use kube::{
@@ -18,11 +23,13 @@ use kube::{
     runtime::reflector::Store,
 };
 use serde_json::{Value, json};
+use tokio::time;
 
 use super::{
-    Before, FaultError, Object, Planned, Spec, Undo, access,
+    Before, FaultError, LABEL, Object, Planned, RESTORED, Spec, TakenBack, Undo, access,
     held::{Held, own_clock},
     restore::{fence, read, take_back, write},
+    undo::label,
 };
 use crate::{
     agents::AgentClock,
@@ -183,7 +190,21 @@ impl Injector {
     /// reverted still.
     pub async fn revert(&self, ids: &[String], within: Duration) -> Vec<pb::InjectionStatus> {
         let until = Instant::now() + within;
-        join_all(ids.iter().map(|id| self.shared.revert(id, until))).await;
+        // Tasks: whoever stops waiting for it stops nothing that is half done.
+        let reverting = ids.iter().map(|id| {
+            let (shared, id) = (Arc::clone(&self.shared), id.clone());
+            tokio::spawn(async move { shared.revert(&id, until).await })
+        });
+        if time::timeout_at(until.into(), join_all(reverting)).await.is_err() {
+            let mut held = self.shared.held();
+            for id in ids {
+                let late = held.get_mut(id).filter(|held| held.state != State::Reverted);
+                if let Some(held) = late.filter(|held| held.residue.is_empty()) {
+                    held.residue =
+                        vec![format!("{} is being restored still", held.injection.object)];
+                }
+            }
+        }
         self.statuses(ids)
     }
 
@@ -210,8 +231,14 @@ impl Shared {
         let gone =
             || FaultError::Impossible(format!("there is no {} {on} (any more)", on.kind.word()));
         let object = read(&self.connection, on).await?.ok_or_else(gone)?;
-        match Undo::of(&object) {
-            None => {}
+        match Undo::borne(on.kind, &object) {
+            None => {
+                let left = label(&object, RESTORED).or_else(|| label(&object, LABEL));
+                if let Some(fault) = left {
+                    let (object, fault) = (Box::new(on.clone()), fault.to_owned());
+                    return Err(FaultError::Swept { object, fault });
+                }
+            }
             Some(Ok(undo)) => {
                 let (object, undo) = (Box::new(on.clone()), Box::new(undo));
                 return Err(FaultError::Foreign { object, undo });
@@ -234,6 +261,14 @@ impl Shared {
             fault: &injection.fault_id,
         };
         let planned = injection.spec.plan(&before).map_err(FaultError::Impossible)?;
+        if !planned.changes.is_empty() {
+            // What would not be taken back by whoever finds the record is not done.
+            let changes = planned.changes.clone();
+            let undo = Undo::new("", &injection.fault_id, injection.spec.kind(), 0, changes);
+            undo.check(on.kind).map_err(|why| {
+                FaultError::Impossible(format!("{on} could not be restored: {why}"))
+            })?;
+        }
         Ok((object, planned))
     }
 
@@ -281,23 +316,37 @@ impl Shared {
         Ok(())
     }
 
-    /// Takes one fault back.
-    async fn revert(&self, id: &str, until: Instant) {
+    /// Takes one fault back. What cannot be done until then is left as being reverted.
+    pub(super) async fn revert(&self, id: &str, until: Instant) {
+        let Some(reverting) = self.with(id, |held| Arc::clone(&held.reverting)) else { return };
+        let Ok(_one) = time::timeout_at(until.into(), reverting.lock()).await else { return };
         let begun = self.with(id, |held| {
-            if held.state == faultline_proto::status::State::Reverted {
+            if held.state == State::Reverted {
                 return None;
             }
-            held.state = faultline_proto::status::State::Reverting;
+            held.state = State::Reverting;
             held.tasks.drain(..).for_each(|task| task.abort());
             Some(held.committing.take())
         });
         let Some(Some(committing)) = begun else { return };
         // What an API server was asked to do may still come: its answer is waited for.
-        if let Some(committing) = committing {
-            drop(committing.await);
+        if let Some(mut committing) = committing
+            && time::timeout_at(until.into(), &mut committing).await.is_err()
+        {
+            self.with(id, |held| {
+                held.committing = Some(committing);
+                held.residue =
+                    vec!["the API server has not answered to the change itself yet".into()];
+            });
+            return;
         }
-        let known = self
-            .with(id, |held| (held.undo.clone(), held.is_unknown, held.injection.object.clone()));
+        let known = self.with(id, |held| {
+            if held.committed.is_none() {
+                // It was not in effect as far as anybody knows, so that nobody can have ended it.
+                held.reason.get_or_insert(RevertReason::Asked);
+            }
+            (held.undo.clone(), held.is_unknown, held.injection.object.clone())
+        });
         let Some((undo, is_unknown, object)) = known else { return };
         let Some(undo) = undo else {
             // Nothing was written that could be taken back.
@@ -313,21 +362,38 @@ impl Shared {
         let result = result.await;
         self.with(id, |held| match result {
             Ok(taken) => {
+                // Who sweeps what was restored before has not ended it: the first one has.
+                let reason = *held.reason.get_or_insert(ended_by(&taken, &undo));
                 held.changed_by_others.extend(taken.changed_by_others);
                 held.is_unknown = false;
                 if taken.left.is_empty() {
-                    held.end(if taken.by_caller { RevertReason::Asked } else { ended_by(&undo) });
+                    held.end(reason);
                 } else {
                     held.residue = taken.left;
                 }
             }
-            Err(error) => held.remains(&error),
+            Err(error) => {
+                // It may be restored: who asks again finds no record then.
+                held.reason.get_or_insert(RevertReason::Asked);
+                held.remains(&error);
+            }
         });
     }
 }
 
-/// Who has taken a fault back that bears no record any more: whoever waits for its deadline, or a halt.
-pub(super) fn ended_by(undo: &Undo) -> RevertReason {
+/// Who has taken a fault back: the caller, or nobody, since its object has gone, or somebody else.
+fn ended_by(taken: &TakenBack, undo: &Undo) -> RevertReason {
+    if taken.by_caller {
+        return RevertReason::Asked;
+    }
+    if taken.is_gone {
+        return RevertReason::TargetGone;
+    }
+    restored_by(undo)
+}
+
+/// Who has restored an object that bears no record any more: whoever waits for its deadline, or a halt.
+pub(super) fn restored_by(undo: &Undo) -> RevertReason {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let now = now.unwrap_or_default().as_millis();
     if now >= u128::from(undo.deadline_unix_ms) {
@@ -343,4 +409,21 @@ pub(super) fn eviction(namespace: &str, name: &str, uid: &str) -> Value {
         "metadata": {"namespace": namespace, "name": name},
         "deleteOptions": {"preconditions": {"uid": uid}},
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workload_that_has_gone_is_no_halt() {
+        let undo = |deadline| Undo::new("r", "f", "scale", deadline, Vec::new());
+        let taken = TakenBack::default();
+        assert_eq!(ended_by(&taken, &undo(u64::MAX)), RevertReason::Halted);
+        assert_eq!(ended_by(&taken, &undo(0)), RevertReason::Deadline);
+        let gone = TakenBack { is_gone: true, ..TakenBack::default() };
+        assert_eq!(ended_by(&gone, &undo(u64::MAX)), RevertReason::TargetGone);
+        let own = TakenBack { by_caller: true, ..TakenBack::default() };
+        assert_eq!(ended_by(&own, &undo(u64::MAX)), RevertReason::Asked);
+    }
 }

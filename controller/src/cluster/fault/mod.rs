@@ -25,6 +25,7 @@ mod scale;
 mod sweep;
 mod taint;
 mod template;
+mod trust;
 mod undo;
 mod unschedulable;
 
@@ -38,13 +39,13 @@ use serde_json::Value;
 
 pub use commit::DEADLINE_SLACK;
 pub use error::FaultError;
-pub use find::{Bearer, find};
+pub use find::{Bearer, find, look_again};
 pub use injector::{API_SERVER, Injection, Injector};
 pub use look::{Look, Sight};
 pub use object::{CHANGED, Object, ObjectKind};
 pub use permissions::{PERMISSIONS, Permission};
-pub use restore::{Restored, TakenBack, restore, take_back};
-pub use undo::{ANNOTATION, Change, LABEL, Undo};
+pub use restore::{TakenBack, take_back};
+pub use undo::{ANNOTATION, Change, LABEL, RESTORED, Undo};
 
 use crate::place::Pod;
 

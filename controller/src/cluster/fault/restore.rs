@@ -3,11 +3,15 @@
 
 use std::time::{Duration, Instant};
 
+use faultline_proto::id::FaultId;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::time;
 
-use super::{FaultError, LABEL, Object, Undo, sweep};
+use super::{
+    ANNOTATION, FaultError, LABEL, Object, RESTORED, Undo, sweep,
+    undo::{label, unlabel},
+};
 use crate::cluster::connect::Connection;
 
 /// Who writes, as the API server notes it.
@@ -20,42 +24,89 @@ const AGAIN_MAX: Duration = Duration::from_secs(3);
 
 /// What became of an object that was to be restored.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Restored {
+enum Restored {
     /// It has gone, and its record with it.
     Gone,
-    /// It bears no such record.
+    /// It bears no such record, and nothing of the change.
     Clean,
+    /// Somebody has restored it; whether what is left beside it has gone is not known.
+    Before {
+        /// The fault.
+        fault: String,
+    },
     /// It is as it was before, read back.
     Done {
-        /// The record that it bore.
+        /// The record by which that was done.
         undo: Box<Undo>,
         /// What was not ours any more and was left, each in a sentence.
         changed_by_others: Vec<String>,
     },
 }
 
-/// Restores an object from the record of `fault`, or from whatever record it bears.
+/// By what an object can be restored.
+#[derive(Debug, PartialEq)]
+enum Way {
+    /// By its record, or by what is known of that.
+    By(Box<Undo>),
+    /// There is nothing to restore.
+    Nothing(Restored),
+}
+
+/// By what an object can be restored whose record should be `known`. Pure.
+///
+/// # Errors
+/// When nobody knows what it was before.
+fn way(object: &Object, found: &Value, known: Option<&Undo>) -> Result<Way, FaultError> {
+    let object = || Box::new(object.clone());
+    match Undo::borne(object().kind, found) {
+        Some(Err(why)) => return Err(FaultError::Unreadable { object: object(), why }),
+        Some(Ok(undo)) if known.is_some_and(|known| known.fault != undo.fault) => {
+            return Ok(Way::Nothing(Restored::Clean));
+        }
+        Some(Ok(undo)) => return Ok(Way::By(Box::new(undo))),
+        None => {}
+    }
+    // A label of another fault is that one's business.
+    let named =
+        |name| label(found, name).filter(|fault| known.is_none_or(|known| known.fault == *fault));
+    if let Some(fault) = named(RESTORED) {
+        return Ok(Way::Nothing(Restored::Before { fault: fault.to_owned() }));
+    }
+    match (known, named(LABEL)) {
+        // Somebody else has removed the record and left the change.
+        (Some(known), _) if known.is_in(found) && !is_of_another(found, known) => {
+            Ok(Way::By(Box::new(known.clone())))
+        }
+        (Some(known), Some(_)) => Ok(Way::Nothing(Restored::Before { fault: known.fault.clone() })),
+        (None, Some(fault)) => {
+            Err(FaultError::LostRecord { object: object(), fault: fault.to_owned() })
+        }
+        (_, None) => Ok(Way::Nothing(Restored::Clean)),
+    }
+}
+
+/// Whether another fault has come to an object since.
+fn is_of_another(found: &Value, known: &Undo) -> bool {
+    label(found, LABEL).is_some_and(|fault| fault != known.fault)
+}
+
+/// Restores an object from the record of `known`, or from whatever record it bears.
 ///
 /// # Errors
 /// When the API server does not let it be read or written, or the record is not understood.
-pub async fn restore(
+async fn restore(
     connection: &Connection,
     object: &Object,
-    fault: Option<&str>,
+    known: Option<&Undo>,
 ) -> Result<Restored, FaultError> {
     for _ in 0..CONFLICTS_MAX {
         let Some(found) = read(connection, object).await? else { return Ok(Restored::Gone) };
-        let undo = match Undo::of(&found) {
-            None => return forget_label(connection, object, &found, fault).await,
-            Some(Err(why)) => {
-                return Err(FaultError::Unreadable { object: Box::new(object.clone()), why });
-            }
-            Some(Ok(undo)) if fault.is_some_and(|fault| fault != undo.fault) => {
-                return Ok(Restored::Clean);
-            }
-            Some(Ok(undo)) => undo,
+        let undo = match way(object, &found, known)? {
+            Way::By(undo) => undo,
+            Way::Nothing(restored) => return Ok(restored),
         };
-        let back = undo.take_back(&found);
+        let is_lost = Undo::of(&found).is_none();
+        let back = undo.take_back(&found, sweep::is_needed(object));
         match write(connection, object, &back.patch, false).await {
             Ok(true) => {}
             Ok(false) => continue,
@@ -67,8 +118,14 @@ pub async fn restore(
         if now.as_ref().is_some_and(|now| bears(now, &undo.fault)) {
             continue;
         }
-        let changed_by_others = back.changed_by_others;
-        return Ok(Restored::Done { undo: Box::new(undo), changed_by_others });
+        let mut changed_by_others = back.changed_by_others;
+        if is_lost {
+            changed_by_others.push(format!(
+                "the record {ANNOTATION} was removed by somebody else, who left the change; it was taken back by who \
+                 remembers it"
+            ));
+        }
+        return Ok(Restored::Done { undo, changed_by_others });
     }
     Err(FaultError::Contended { object: Box::new(object.clone()) })
 }
@@ -78,13 +135,16 @@ pub async fn restore(
 pub struct TakenBack {
     /// Who restored the object: the caller, or somebody else before.
     pub by_caller: bool,
+    /// The object has gone, and the fault with it.
+    pub is_gone: bool,
     /// What was not ours any more and was left, each in a sentence.
     pub changed_by_others: Vec<String>,
     /// What is still there of it, each in a sentence. Empty: nothing.
     pub left: Vec<String>,
 }
 
-/// Restores an object and removes what is left beside it; tried again until `until` while what is in the way may
+/// Restores an object and removes what is left beside it; its label goes last, so that whoever comes after somebody who
+/// ended in between goes on with that. Tried again until `until` while what is in the way may
 /// pass. `known` is the record that it should bear, where the caller knows.
 ///
 /// # Errors
@@ -96,20 +156,28 @@ pub async fn take_back(
     until: Instant,
 ) -> Result<TakenBack, FaultError> {
     let mut taken = TakenBack::default();
-    let fault = known.map(|undo| undo.fault.as_str());
-    let mut sweeps = known.cloned();
-    let restored = patiently(until, || restore(connection, object, fault)).await?;
-    match restored {
-        Restored::Gone => return Ok(taken),
-        Restored::Clean => {}
+    let restored = patiently(until, || restore(connection, object, known)).await?;
+    let fault = match restored {
+        Restored::Gone => {
+            taken.is_gone = true;
+            return Ok(taken);
+        }
+        Restored::Clean => known.map(|undo| undo.fault.clone()),
+        Restored::Before { fault } => Some(fault),
         Restored::Done { undo, changed_by_others } => {
             taken.by_caller = true;
             taken.changed_by_others = changed_by_others;
-            sweeps = Some(*undo);
+            Some(undo.fault)
         }
+    };
+    let Some(fault) = fault else { return Ok(taken) };
+    if fault.parse::<FaultId>().is_err() {
+        // What speaks of it is looked for by this text, which would be in much that is not ours.
+        return Err(FaultError::LostRecord { object: Box::new(object.clone()), fault });
     }
-    if let Some(undo) = sweeps {
-        taken.left = patiently(until, || sweep::sweep(connection, object, &undo)).await?;
+    taken.left = patiently(until, || sweep::sweep(connection, object, &fault, until)).await?;
+    if taken.left.is_empty() {
+        patiently(until, || forget(connection, object, &fault)).await?;
     }
     Ok(taken)
 }
@@ -134,25 +202,27 @@ async fn patiently<T, F: Future<Output = Result<T, FaultError>>>(
     }
 }
 
-fn bears(object: &Value, fault: &str) -> bool {
+/// Whether an object bears the record of a fault.
+pub(super) fn bears(object: &Value, fault: &str) -> bool {
     matches!(Undo::of(object), Some(Ok(undo)) if undo.fault == fault)
 }
 
-/// Takes a label away that was left without a record: somebody else removed only that.
-async fn forget_label(
-    connection: &Connection,
-    object: &Object,
-    found: &Value,
-    fault: Option<&str>,
-) -> Result<Restored, FaultError> {
-    let labelled = found.pointer("/metadata/labels").and_then(|labels| labels[LABEL].as_str());
-    if labelled.is_some_and(|label| fault.is_none_or(|fault| fault == label)) {
-        let version = &found["metadata"]["resourceVersion"];
-        let labels = json!({ LABEL: null });
-        let patch = json!({"metadata": {"labels": labels, "resourceVersion": version}});
-        write(connection, object, &patch, false).await?;
+/// Takes the labels of a fault away that is restored, and of which nothing is left.
+async fn forget(connection: &Connection, object: &Object, fault: &str) -> Result<(), FaultError> {
+    for _ in 0..CONFLICTS_MAX {
+        let Some(found) = read(connection, object).await? else { return Ok(()) };
+        let is_named = [LABEL, RESTORED].iter().any(|name| label(&found, name) == Some(fault));
+        if !is_named || Undo::of(&found).is_some() {
+            return Ok(());
+        }
+        match write(connection, object, &unlabel(&found), false).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(FaultError::Cluster(error)) if error.is_not_found() => return Ok(()),
+            Err(error) => return Err(error),
+        }
     }
-    Ok(Restored::Clean)
+    Err(FaultError::Contended { object: Box::new(object.clone()) })
 }
 
 /// The object as the API server has it; `None` if there is none, or another of its name.
@@ -216,4 +286,53 @@ pub(super) async fn fence(connection: &Connection, object: &Object) -> Result<()
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::fault::{Change, ObjectKind};
+
+    const FAULT: &str = "00000000000000a1";
+
+    fn on() -> Object {
+        let (namespace, name) = (Some("shop".into()), "api".into());
+        Object { kind: ObjectKind::Deployment, namespace, name, uid: None }
+    }
+
+    fn undo() -> Undo {
+        let path = "/spec/replicas".into();
+        let change = Change::Value { path, before: Some(3.into()), ours: 0.into() };
+        Undo::new("r", FAULT, "scale", 7, vec![change])
+    }
+
+    fn object(replicas: u32, labels: &Value) -> Value {
+        json!({"metadata": {"resourceVersion": "5", "labels": labels}, "spec": {"replicas": replicas}})
+    }
+
+    #[test]
+    fn a_change_whose_record_was_removed_is_restored_by_who_remembers_it() {
+        for labels in [json!({}), json!({ LABEL: FAULT })] {
+            let found = object(0, &labels);
+            let known = way(&on(), &found, Some(&undo())).expect("it is remembered");
+            assert_eq!(known, Way::By(Box::new(undo())));
+        }
+        let told = way(&on(), &object(0, &json!({ LABEL: FAULT })), None);
+        let told = told.expect_err("nobody knows").to_string();
+        assert!(told.contains("was removed by somebody else"), "{told}");
+    }
+
+    #[test]
+    fn what_somebody_else_restored_is_swept_and_another_fault_is_let_be() {
+        let before = Way::Nothing(Restored::Before { fault: FAULT.into() });
+        let marked = json!({ LABEL: FAULT, RESTORED: FAULT });
+        assert_eq!(way(&on(), &object(3, &marked), None).expect("marked"), before);
+        let labelled = json!({ LABEL: FAULT });
+        assert_eq!(way(&on(), &object(3, &labelled), Some(&undo())).expect("restored"), before);
+        let other = json!({ LABEL: "00000000000000b2" });
+        let found = way(&on(), &object(0, &other), Some(&undo())).expect("another's");
+        assert_eq!(found, Way::Nothing(Restored::Clean));
+        let found = way(&on(), &object(3, &json!({})), Some(&undo())).expect("clean");
+        assert_eq!(found, Way::Nothing(Restored::Clean));
+    }
 }

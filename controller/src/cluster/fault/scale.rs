@@ -17,9 +17,9 @@ pub(super) const NAME: &str = "scale";
 /// The most replicas.
 const REPLICAS_MAX: u64 = 10_000;
 /// Where the number is.
-const REPLICAS: &str = "/spec/replicas";
+pub(super) const REPLICAS: &str = "/spec/replicas";
 /// What has replicas.
-const SCALED: [ObjectKind; 3] =
+pub(super) const SCALED: [ObjectKind; 3] =
     [ObjectKind::Deployment, ObjectKind::StatefulSet, ObjectKind::ReplicaSet];
 /// Pods have 30 seconds to end where nothing is said, and those of a `StatefulSet` end one after the other.
 const PROOF_WINDOW: Duration = Duration::from_mins(5);

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::time;
 
 use super::{
-    ANNOTATION, FaultError, Object, ObjectKind, Undo,
+    ANNOTATION, FaultError, Object, ObjectKind,
     restore::{FIELD_MANAGER, read},
 };
 use crate::cluster::{connect::Connection, error::Asked};
@@ -26,17 +26,35 @@ const SETTLE_MAX: Duration = Duration::from_secs(20);
 /// Between two looks at that.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// Removes what is left of a fault beside a workload that was restored. Returns what is there still.
+/// Whether anything is kept beside such an object.
+pub(super) fn is_needed(object: &Object) -> bool {
+    Copies::of(object).is_some()
+}
+
+/// Whether a part of an object speaks of a fault.
+fn speaks_of(object: &Value, part: &str, fault: &str) -> bool {
+    object.pointer(part).is_some_and(|part| part.to_string().contains(fault))
+}
+
+/// The revisions that a workload makes pods of at present.
+fn current(workload: &Value) -> Vec<String> {
+    let revisions = ["/status/currentRevision", "/status/updateRevision"];
+    let named = revisions.iter().filter_map(|path| workload.pointer(path)?.as_str());
+    named.map(str::to_owned).collect()
+}
+
+/// Removes what is left of a fault beside a workload that was restored, until `until`. Returns what is there still.
 ///
 /// # Errors
 /// When the API server does not answer, or does not allow it.
 pub(super) async fn sweep(
     connection: &Connection,
     object: &Object,
-    undo: &Undo,
+    fault: &str,
+    until: Instant,
 ) -> Result<Vec<String>, FaultError> {
     let Some(copies) = Copies::of(object) else { return Ok(Vec::new()) };
-    let until = Instant::now() + SETTLE_MAX;
+    let until = until.min(Instant::now() + SETTLE_MAX);
     loop {
         let mut left = Vec::new();
         let Some(now) = read(connection, object).await? else { return Ok(left) };
@@ -44,10 +62,13 @@ pub(super) async fn sweep(
         if number("/status/observedGeneration") < number("/metadata/generation") {
             // It would copy the record once more.
             left.push(format!("nobody has looked at {object} since it was restored"));
+        } else if speaks_of(&now, "/spec/template", fault) {
+            // Whatever was made of it is what is wanted at present.
+            left.push(format!("the template of {object} speaks of this fault still"));
         } else {
             let uid = now["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
-            left.extend(copies.sweep(connection, &uid, &undo.fault).await?);
-            left.extend(stuck_pods(connection, object, &uid, &undo.fault).await?);
+            left.extend(copies.sweep(connection, &uid, fault, &current(&now)).await?);
+            left.extend(stuck_pods(connection, object, &uid, fault).await?);
         }
         if left.is_empty() || Instant::now() >= until {
             return Ok(left);
@@ -93,6 +114,7 @@ impl Copies {
         connection: &Connection,
         owner: &str,
         fault: &str,
+        current: &[String],
     ) -> Result<Vec<String>, FaultError> {
         let api = self.api(connection);
         let all = ListParams::default();
@@ -101,9 +123,15 @@ impl Copies {
         for copy in all.items.iter().filter(|copy| is_owned(copy, owner)) {
             let text = serde_json::to_value(copy).unwrap_or_default();
             let name = copy.metadata.name.clone().unwrap_or_default();
-            let template = text.pointer(self.template).map(Value::to_string).unwrap_or_default();
             let count = |path| text.pointer(path).and_then(Value::as_i64).unwrap_or(0);
-            if template.contains(fault) {
+            if speaks_of(&text, self.template, fault) {
+                if current.contains(&name) {
+                    left.push(format!(
+                        "pods are made of {} {name}, which is of this fault",
+                        self.resource
+                    ));
+                    continue;
+                }
                 if count("/spec/replicas") > 0 || count("/status/replicas") > 0 {
                     left.push(format!("{} {name} still has pods of this fault", self.resource));
                     continue;
@@ -178,4 +206,21 @@ async fn stuck_pods(
         }
     }
     Ok(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_that_speaks_of_a_fault_is_noticed_and_what_is_current_is_known() {
+        let fault = "00000000000000a1";
+        let image = super::super::image_pull::image(fault);
+        let template = json!({"spec": {"containers": [{"image": "a"}, {"image": image}]}});
+        let status = json!({"currentRevision": "db-1", "updateRevision": "db-2"});
+        let set = json!({"spec": {"template": template}, "status": status});
+        assert!(speaks_of(&set, "/spec/template", fault));
+        assert!(!speaks_of(&set, "/spec/template", "00000000000000b2"));
+        assert_eq!(current(&set), ["db-1", "db-2"]);
+    }
 }

@@ -18,11 +18,11 @@ use crate::place::Pod;
 /// Its name.
 pub(super) const NAME: &str = "taint";
 /// Where they are.
-const TAINTS: &str = "/spec/taints";
+pub(super) const TAINTS: &str = "/spec/taints";
 /// The key where none is written.
 const KEY_DEFAULT: &str = "faultline.dev/taint";
 /// What a taint does.
-const EFFECTS: &[(&str, &str)] = &[
+pub(super) const EFFECTS: &[(&str, &str)] = &[
     ("NoSchedule", "NoSchedule"),
     ("PreferNoSchedule", "PreferNoSchedule"),
     ("NoExecute", "NoExecute"),

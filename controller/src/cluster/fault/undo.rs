@@ -9,6 +9,10 @@ use serde_json::{Map, Value, json};
 pub const ANNOTATION: &str = "faultline.dev/undo";
 /// The label by which objects with a record are listed; its value is the fault's id.
 pub const LABEL: &str = "faultline.dev/fault";
+/// The label that says of an object with a record's label that it is restored, and that what is left beside it is
+/// being removed; its value is the fault's id. A label, since annotations of workloads are copied by their
+/// controllers.
+pub const RESTORED: &str = "faultline.dev/restored";
 /// The version of the record that is written and understood here.
 const VERSION: u32 = 1;
 
@@ -107,17 +111,32 @@ impl Undo {
         }
         let text = serde_json::to_string(self).unwrap_or_default();
         set(&mut after, &annotation_path(), Some(text.into()));
-        set(&mut after, &label_path(), Some(self.fault.clone().into()));
+        set(&mut after, &label_path(LABEL), Some(self.fault.clone().into()));
+        set(&mut after, &label_path(RESTORED), None);
         guarded(object, difference(object, &after))
     }
 
-    /// What has to be written so that an object is as it was before: compare and swap, place by place.
-    pub fn take_back(&self, object: &Value) -> Restoration {
+    /// Whether something of the change is in an object still, whatever record that bears.
+    pub fn is_in(&self, object: &Value) -> bool {
+        self.changes.iter().any(|change| match change {
+            Change::Value { path, ours, .. } => {
+                object.pointer(&place(object, path, ours)) == Some(ours)
+            }
+            Change::Item { path, ours } => {
+                list(object, path).iter().any(|item| is_within(ours, item))
+            }
+        })
+    }
+
+    /// What has to be written so that an object is as it was before: compare and swap, place by place. Its record
+    /// goes; with `is_swept`, its label stays until what is left beside it has been removed.
+    pub fn take_back(&self, object: &Value, is_swept: bool) -> Restoration {
         let mut after = object.clone();
         let mut changed_by_others = Vec::new();
         for change in &self.changes {
             match change {
                 Change::Value { path, before, ours } => {
+                    let path = &place(object, path, ours);
                     let now = object.pointer(path);
                     if now == Some(ours) {
                         set(&mut after, path, before.clone());
@@ -138,7 +157,9 @@ impl Undo {
             }
         }
         set(&mut after, &annotation_path(), None);
-        set(&mut after, &label_path(), None);
+        let stays = is_swept.then(|| Value::from(self.fault.clone()));
+        set(&mut after, &label_path(LABEL), stays.clone());
+        set(&mut after, &label_path(RESTORED), stays);
         Restoration { patch: guarded(object, difference(object, &after)), changed_by_others }
     }
 }
@@ -153,8 +174,36 @@ fn annotation_path() -> String {
     format!("/metadata/annotations/{}", escaped(ANNOTATION))
 }
 
-fn label_path() -> String {
-    format!("/metadata/labels/{}", escaped(LABEL))
+fn label_path(label: &str) -> String {
+    format!("/metadata/labels/{}", escaped(label))
+}
+
+/// Which fault a label of ours names.
+pub(super) fn label<'o>(object: &'o Value, label: &str) -> Option<&'o str> {
+    object.pointer("/metadata/labels")?.get(label)?.as_str()
+}
+
+/// What has to be written so that the labels of a fault go.
+pub(super) fn unlabel(object: &Value) -> Value {
+    let mut after = object.clone();
+    set(&mut after, &label_path(LABEL), None);
+    set(&mut after, &label_path(RESTORED), None);
+    guarded(object, difference(object, &after))
+}
+
+/// Where a value of ours is: somebody may have put other items in front of the one it was put into.
+fn place(object: &Value, path: &str, ours: &Value) -> String {
+    if object.pointer(path) == Some(ours) {
+        return path.to_owned();
+    }
+    let parts: Vec<&str> = path.split('/').collect();
+    let Some(at) = parts.iter().position(|part| part.parse::<usize>().is_ok()) else {
+        return path.to_owned();
+    };
+    let (items, rest) = (parts[..at].join("/"), parts[at + 1..].join("/"));
+    let places = (0..list(object, &items).len()).map(|item| format!("{items}/{item}/{rest}"));
+    let mut found = places.filter(|place| object.pointer(place) == Some(ours));
+    found.next().unwrap_or_else(|| path.to_owned())
 }
 
 /// A name as a part of a path (RFC 6901).
@@ -264,7 +313,7 @@ mod tests {
         let record = Undo::of(&changed).expect("a record").expect("of ours");
         assert_eq!(record, scale());
         assert_eq!(changed["metadata"]["labels"][LABEL], "f");
-        let back = record.take_back(&changed);
+        let back = record.take_back(&changed, false);
         assert_eq!(back.changed_by_others, Vec::<String>::new());
         let mut restored = patched(&changed, &back.patch);
         // The API server drops mappings without anything.
@@ -276,7 +325,7 @@ mod tests {
     fn what_somebody_else_changed_stays_and_is_told_and_the_record_goes() {
         let mut changed = patched(&deployment(), &scale().put(&deployment()));
         changed["spec"]["replicas"] = 5.into();
-        let back = scale().take_back(&changed);
+        let back = scale().take_back(&changed, false);
         assert_eq!(
             back.changed_by_others,
             ["spec.replicas: set to 0, and somebody else made 5 of it"]
@@ -286,7 +335,7 @@ mod tests {
         assert_eq!(Undo::of(&after), None);
         // Who has put back what was there has done our work.
         changed["spec"]["replicas"] = 3.into();
-        assert_eq!(scale().take_back(&changed).changed_by_others, Vec::<String>::new());
+        assert_eq!(scale().take_back(&changed, false).changed_by_others, Vec::<String>::new());
     }
 
     #[test]
@@ -302,11 +351,11 @@ mod tests {
         let node = json!({"metadata": {"resourceVersion": "1"}, "spec": {}});
         let mut changed = patched(&node, &undo.put(&node));
         changed["spec"]["taints"][0]["timeAdded"] = "2026-01-01T00:00:00Z".into();
-        let alone = patched(&changed, &undo.take_back(&changed).patch);
+        let alone = patched(&changed, &undo.take_back(&changed, false).patch);
         assert_eq!(alone["spec"], json!({}));
         let other = json!({"key": "disk", "effect": "NoSchedule"});
         changed["spec"]["taints"].as_array_mut().expect("taints").insert(0, other.clone());
-        let both = patched(&changed, &undo.take_back(&changed).patch);
+        let both = patched(&changed, &undo.take_back(&changed, false).patch);
         assert_eq!(both["spec"]["taints"], json!([other]));
     }
 
@@ -319,8 +368,45 @@ mod tests {
             json!({"metadata": {}, "spec": {"containers": [{"image": "a"}, {"image": "b:1"}]}});
         let changed = patched(&object, &undo.put(&object));
         assert_eq!(changed["spec"]["containers"], json!([{"image": "a"}, {"image": "x"}]));
-        let back = patched(&changed, &undo.take_back(&changed).patch);
+        let back = patched(&changed, &undo.take_back(&changed, false).patch);
         assert_eq!(back["spec"], object["spec"]);
+    }
+
+    #[test]
+    fn a_value_in_a_list_is_found_where_others_came_in_front_of_it() {
+        let path = "/spec/containers/0/image".to_owned();
+        let change = Change::Value { path, before: Some("b:1".into()), ours: "x".into() };
+        let undo = Undo::new("r", "f", "imagePull", 7, vec![change]);
+        let changed =
+            json!({"metadata": {}, "spec": {"containers": [{"image": "new"}, {"image": "x"}]}});
+        assert!(undo.is_in(&changed));
+        let back = undo.take_back(&changed, false);
+        assert_eq!(back.changed_by_others, Vec::<String>::new());
+        let after = patched(&changed, &back.patch);
+        assert_eq!(after["spec"]["containers"], json!([{"image": "new"}, {"image": "b:1"}]));
+        assert!(!undo.is_in(&after));
+    }
+
+    #[test]
+    fn what_is_swept_keeps_its_label_until_it_is() {
+        let changed = patched(&deployment(), &scale().put(&deployment()));
+        let restored = patched(&changed, &scale().take_back(&changed, true).patch);
+        assert_eq!(restored["spec"]["replicas"], 3);
+        assert_eq!(Undo::of(&restored), None, "a record would be copied by who looks after it");
+        assert_eq!((label(&restored, LABEL), label(&restored, RESTORED)), (Some("f"), Some("f")));
+        let clean = patched(&restored, &unlabel(&restored));
+        assert_eq!((label(&clean, LABEL), label(&clean, RESTORED)), (None, None));
+    }
+
+    #[test]
+    fn a_change_without_its_record_is_known_from_who_remembers() {
+        let mut changed = patched(&deployment(), &scale().put(&deployment()));
+        changed["metadata"]["annotations"] = json!({});
+        assert_eq!(Undo::of(&changed), None);
+        assert!(scale().is_in(&changed));
+        let after = patched(&changed, &scale().take_back(&changed, false).patch);
+        assert_eq!(after["spec"]["replicas"], 3);
+        assert!(!scale().is_in(&after));
     }
 
     #[test]

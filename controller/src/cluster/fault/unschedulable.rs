@@ -20,7 +20,7 @@ pub(super) const NAME: &str = "unschedulable";
 /// The label that no node has; its value is the fault's id.
 pub(super) const NO_NODE: &str = "faultline.dev/unschedulable";
 /// Whose pods a scheduler finds nodes for. A `DaemonSet` makes no pod where a selector finds no node: all would go.
-const SCHEDULED: [ObjectKind; 2] = [ObjectKind::Deployment, ObjectKind::StatefulSet];
+pub(super) const SCHEDULED: [ObjectKind; 2] = [ObjectKind::Deployment, ObjectKind::StatefulSet];
 /// Until a scheduler has looked at a new pod.
 const PROOF_WINDOW: Duration = Duration::from_mins(2);
 
