@@ -21,6 +21,7 @@ pub(super) fn planned(uid: &str) -> PlannedInjection {
         kubelet: KubeletPath::Exempt,
     });
     PlannedInjection {
+        beside: Vec::new(),
         node: "node1".into(),
         target: On::Pod(target),
         fault: What::Node(fault),

@@ -102,7 +102,7 @@ impl Kind for Spec {
     fn expand(&self, chosen: &[&Pod], all: &[Pod]) -> Result<Vec<Expanded>, String> {
         let expanded = |object| {
             let hits = pods_on(&object, all, |pod| !stays(pod.owner.as_deref()));
-            Expanded { object, hits }
+            Expanded { object, hits, beside: Vec::new() }
         };
         Ok(self.nodes.named(chosen)?.into_iter().map(expanded).collect())
     }

@@ -132,6 +132,8 @@ pub struct Expanded {
     pub object: Object,
     /// The uids of the pods that it takes down, or may.
     pub hits: Vec<String>,
+    /// Those of the others that it has to do with: whoever must not be hit must not be among them either.
+    pub beside: Vec<String>,
 }
 
 /// What there is before anything is done.
@@ -230,6 +232,11 @@ impl Spec {
         self.of().hold()
     }
 
+    /// Whether it is on nodes as such.
+    pub fn is_on_nodes(&self) -> bool {
+        matches!(self, Self::Cordon(_) | Self::Drain(_) | Self::Taint(_))
+    }
+
     /// The target names it speaks of, and where.
     pub fn targets(&self) -> Vec<&Spanned<String>> {
         self.of().targets()
@@ -281,7 +288,7 @@ fn workloads(chosen: &[&Pod], all: &[Pod], kinds: &[ObjectKind]) -> Result<Vec<E
         }
         let of_it = |other: &&Pod| other.namespace == pod.namespace && other.owner == pod.owner;
         let hits = all.iter().filter(of_it).map(|pod| pod.uid.clone()).collect();
-        found.push(Expanded { object, hits });
+        found.push(Expanded { object, hits, beside: Vec::new() });
     }
     Ok(found)
 }

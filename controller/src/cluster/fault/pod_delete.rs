@@ -84,7 +84,10 @@ impl Kind for Spec {
                 Some(owner) if owner.starts_with("node/") => Err(format!(
                     "pod {name} is of a file on its node: its kubelet makes it, and does not end it because of the API"
                 )),
-                Some(_) => Ok(Expanded { object: Object::pod(pod), hits: vec![pod.uid.clone()] }),
+                Some(_) => {
+                    let hits = vec![pod.uid.clone()];
+                    Ok(Expanded { object: Object::pod(pod), hits, beside: Vec::new() })
+                }
             }
         };
         chosen.iter().map(pod).collect()
