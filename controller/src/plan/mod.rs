@@ -166,6 +166,14 @@ pub struct PlannedFault {
     pub injections: Vec<PlannedInjection>,
 }
 
+impl PlannedFault {
+    /// Whether nobody is there now whom it could be on. Where an agent does it, who comes later is followed; what goes
+    /// through the API server is done once.
+    pub fn is_on_nobody(&self) -> bool {
+        !self.inject.spec.is_on_nodes() && self.injections.is_empty()
+    }
+}
+
 /// A fault on one target.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlannedInjection {

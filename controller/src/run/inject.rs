@@ -17,7 +17,9 @@ use faultline_proto::{
 
 use super::{
     Ended, Run,
-    ended::{ends_at, has_lost_target, is_halted, is_let_go, is_over, is_reverted, reason},
+    ended::{
+        ends_at, has_lost_target, is_halted, is_let_go, is_over, is_reverted, is_unproven, reason,
+    },
     follow::UnderWay,
     observe::{Doing, LOOK_EVERY},
     one_lines,
@@ -54,7 +56,8 @@ pub(super) fn wire(
         let lasts = lasts(fault, injection);
         if let (On::Object(object), What::Api(spec)) = (&injection.target, &injection.fault) {
             let (object, spec) = (object.clone(), spec.clone());
-            orders.api.push(api::Injection { fault_id: id.to_string(), object, spec, lasts });
+            let (fault_id, hits) = (id.to_string(), injection.hits.clone());
+            orders.api.push(api::Injection { fault_id, object, spec, lasts, hits });
         } else if let Some(wire) = wire_one(fleet, lease, id, lasts, injection) {
             orders.nodes.entry(injection.node.clone()).or_default().push(wire);
         }
@@ -188,6 +191,7 @@ impl Run<'_> {
                 // Also when all of them have gone: others may come.
                 .chain(follow_end.filter(|end| *end > now))
                 .min();
+            self.check_proven(tracked, &due)?;
             // The last ones are left to the revert of the step, which has more patience.
             let Some(next) = next else { return Ok(()) };
             if !due.is_empty() {
@@ -270,6 +274,21 @@ impl Run<'_> {
         }
         for text in deviations {
             self.deviate("effect", text);
+        }
+        if missing.is_empty() { Ok(()) } else { Err(Ended::Refused(missing)) }
+    }
+
+    /// Ends the run if one of these faults, whose time is over, was not seen to have its effect.
+    fn check_proven(&self, tracked: &Shared, over: &BTreeSet<String>) -> Result<(), Ended> {
+        let mut missing = Vec::new();
+        for item in lock(tracked).values().filter(|t| over.contains(&t.id) && is_unproven(t)) {
+            let effect = item.status.as_ref().and_then(|status| status.effect.as_ref());
+            let seen = effect.map(|effect| effect.evidence.as_str()).unwrap_or_default();
+            let seen = if seen.is_empty() { "nothing was seen of it" } else { seen };
+            let (kind, target) = (item.kind, &item.target);
+            let text = format!("the {kind} of {target} was over before its effect was: {seen}");
+            self.recorder.tell(Event::NoEffect { fault: item.id.clone(), why: text.clone() });
+            missing.push(text);
         }
         if missing.is_empty() { Ok(()) } else { Err(Ended::Refused(missing)) }
     }

@@ -149,6 +149,8 @@ pub struct Before<'a> {
     pub autoscalers: &'a [String],
     /// The fault's id.
     pub fault: &'a str,
+    /// The uids of the pods that it may take down.
+    pub hits: &'a [String],
 }
 
 /// What will be done to an object.

@@ -111,7 +111,8 @@ fn planned(
     object: &Value,
     autoscalers: &[String],
 ) -> Result<Planned, String> {
-    let before = Before { on, object, pods: &[], autoscalers, fault: "00000000000000a1" };
+    let before =
+        Before { on, object, pods: &[], autoscalers, fault: "00000000000000a1", hits: &[] };
     spec.plan(&before)
 }
 
