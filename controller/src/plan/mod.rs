@@ -422,7 +422,9 @@ fn expand(
             let expanded = spec.expand(&chosen, all).map_err(cannot)?.into_iter();
             let injection = |expanded: OnObject| {
                 let target = On::Object(expanded.object);
-                let (node, fault) = (API_SERVER.into(), What::Api(spec.clone()));
+                let pod = all.iter().find(|pod| pod.uid == target.uid());
+                let spec = pod.map_or_else(|| spec.clone(), |pod| spec.clone().on(pod));
+                let (node, fault) = (API_SERVER.into(), What::Api(spec));
                 let (hits, beside) = (expanded.hits, expanded.beside);
                 let uid = target.uid().to_owned();
                 (uid, Ok(PlannedInjection { node, target, fault, hits, beside }))

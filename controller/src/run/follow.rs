@@ -206,7 +206,7 @@ impl Run<'_> {
     }
 
     /// Takes in the pods that there are now, and says what has become of targets.
-    fn look(&mut self) {
+    pub(super) fn look(&mut self) {
         let Some(following) = &mut self.following else { return };
         let now = Instant::now();
         following.looked = Some(now);

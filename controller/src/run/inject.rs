@@ -25,10 +25,10 @@ use super::{
     one_lines,
     prepare::PreparedStep,
     renew::Renewer,
-    tracked::{Shared, ids_by_node, lasts, lock, proof, take_in, track},
+    tracked::{Shared, Tracked, ids_by_node, lasts, lock, proof, take_in, track},
 };
 use crate::{
-    agents::{Fleet, Orders},
+    agents::{AgentError, Fleet, Orders},
     cluster::fault as api,
     plan::{On, PlannedFault, PlannedInjection, What},
     report::journal::{Event, Phase},
@@ -136,6 +136,7 @@ impl Run<'_> {
         }
         self.finish_step(&tracked);
         self.note_stopped(&tracked);
+        let outcome = outcome.map_err(|ended| self.unless_lasting(ended, faults, &tracked));
         outcome.and_then(|()| self.ends.check())
     }
 
@@ -162,7 +163,14 @@ impl Run<'_> {
         self.record_committed(tracked);
         self.phase(Phase::Hold, None);
         if !errors.is_empty() {
-            return Err(Ended::Refused(one_lines(&errors)));
+            let mut why = one_lines(&errors);
+            let is_instant = |t: &Tracked| t.node == api::API_SERVER && t.hold == Hold::Instant;
+            if errors.iter().any(AgentError::may_be_done) && lock(tracked).values().any(is_instant)
+            {
+                why.push("nobody knows whether that was done, and it cannot be taken back".into());
+                return Err(Ended::Stopped(why));
+            }
+            return Err(Ended::Refused(why));
         }
         self.note_skew(tracked);
         let committed = self.committed(tracked).unwrap_or(ordered);

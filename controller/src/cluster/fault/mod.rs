@@ -252,6 +252,23 @@ impl Spec {
         self.of().expand(chosen, all)
     }
 
+    /// The same, where it is on this pod: how long that takes to end is its own affair.
+    #[must_use]
+    pub fn on(self, pod: &Pod) -> Self {
+        match self {
+            Self::PodDelete(spec) => Self::PodDelete(spec.on(pod)),
+            other => other,
+        }
+    }
+
+    /// Whether pods end by it that stay ended when it is taken back: others may be made.
+    pub fn ends_pods(&self) -> bool {
+        matches!(
+            self,
+            Self::PodDelete(_) | Self::RolloutRestart(_) | Self::Drain(_) | Self::Taint(_)
+        )
+    }
+
     /// How long after the change its effect may take to be seen.
     pub fn proof_window(&self) -> Duration {
         self.of().proof_window()

@@ -203,3 +203,16 @@ fn the_permissions_name_every_kind() {
         assert!(named, "{}", kind.name);
     }
 }
+
+#[test]
+fn a_pod_is_waited_for_as_long_as_it_has_to_end() {
+    let slow = Pod { grace: Some(Duration::from_mins(5)), ..pod("api-1", "deployment/api", "a") };
+    for (body, seconds) in [
+        ("{ target: api }", 360),
+        ("{ target: api, grace: 5s }", 65),
+        ("{ target: api, force: true }", 90),
+    ] {
+        let spec = decoded("podDelete", body).expect(body).on(&slow);
+        assert_eq!(spec.proof_window(), Duration::from_secs(seconds), "{body}");
+    }
+}
