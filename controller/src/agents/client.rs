@@ -96,6 +96,12 @@ impl AgentError {
         matches!(self, Self::Refused { status, .. } if status.code() == Code::NotFound)
     }
 
+    /// Whether it may be done all the same: the API server was asked, and its answer did not come. (What an agent may
+    /// have done all the same, it takes back.)
+    pub fn may_be_done(&self) -> bool {
+        matches!(self, Self::Api(error) if error.is_unknown())
+    }
+
     /// The node it is about.
     pub fn node(&self) -> &str {
         match self {

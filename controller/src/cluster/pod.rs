@@ -1,6 +1,6 @@
 //! From a pod as Kubernetes tells of it to a pod as a place knows it. Pure.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use faultline_proto::target::{Container, is_container_id};
 use k8s_openapi::api::core::v1;
@@ -50,6 +50,10 @@ pub(super) fn state(pod: &v1::Pod, node_labels: &BTreeMap<String, String>) -> Op
             phase: Some(phase),
             ready: Some(ready),
             services: Vec::new(),
+            grace: spec
+                .termination_grace_period_seconds
+                .and_then(|seconds| u64::try_from(seconds).ok())
+                .map(Duration::from_secs),
             terminating: pod.metadata.deletion_timestamp.is_some(),
         },
         ready,

@@ -57,6 +57,9 @@ pub struct Pod {
     /// Whether it is ready; a cluster and the sandbox tell that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<bool>,
+    /// How long it may take to end when it is told to; only a cluster tells that.
+    #[serde(skip)]
+    pub grace: Option<Duration>,
     /// It is being deleted, and still there; only a cluster tells that.
     #[serde(skip)]
     pub terminating: bool,

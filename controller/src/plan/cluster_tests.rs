@@ -1,9 +1,12 @@
 //! Followed targets as a cluster has them: pods that are being deleted and still there, names that come back, rollouts.
 
+use faultline_proto::yaml::Source;
+
 use super::{
     tests::{experiment, first_step, follower, made, said},
     *,
 };
+use crate::experiment::load_source;
 
 fn terminating(pod: &Pod) -> Pod {
     Pod { terminating: true, ready: Some(false), ..pod.clone() }
@@ -89,4 +92,53 @@ fn a_fault_that_makes_its_pod_unready_stays_on_it() {
     there[1].ready = Some(true);
     follower.look(there);
     assert_eq!(first_step(&follower), ["uid-api-1-1", "uid-api-2-1"]);
+}
+
+/// An experiment that does this to `api`.
+fn doing(fault: &str, safety: &str) -> Experiment {
+    let text = format!(
+        "apiVersion: faultline.dev/v1alpha1
+kind: Experiment
+metadata: {{ name: test }}
+spec:
+  targets:
+    api: {{ labels: {{ app: api }} }}
+  safety: {{ {safety} }}
+  method:
+    - {fault}
+      for: 30s
+"
+    );
+    match load_source(Source { name: "test.yaml".into(), text }) {
+        Ok(mut loaded) => loaded.remove(0).experiment,
+        Err(errors) => panic!("{errors:?}"),
+    }
+}
+
+#[test]
+fn every_pod_of_a_workload_that_is_scaled_must_be_one_that_may_be_hit() {
+    let of_api = |name| Pod { owner: Some("deployment/api".into()), ..made(name, 1) };
+    let mut pods = vec![of_api("api-1"), of_api("api-2")];
+    for to in [1, 9] {
+        let experiment = doing(&format!("scale: {{ target: api, to: {to} }}"), "maxDuration: 1h");
+        Plan::new(&experiment, &pods).expect("nobody is guarded");
+        for which in 0..2 {
+            pods[which].labels.insert(ENABLED.into(), "false".into());
+            let why = Plan::new(&experiment, &pods).expect_err("whichever goes").to_string();
+            assert!(why.contains("enabled=false"), "{why}");
+            pods[which].labels.remove(ENABLED);
+        }
+    }
+}
+
+#[test]
+fn a_rule_that_protects_whoever_is_on_a_node_protects_the_node() {
+    let pods = vec![made("api-1", 1)];
+    for (rule, is_kept) in
+        [("nodes: [node1]", true), ("nodes: [node1], labels: { app: db }", false)]
+    {
+        let experiment = doing("cordon: { target: api }", &format!("protected: [{{ {rule} }}]"));
+        let planned = Plan::new(&experiment, &pods);
+        assert_eq!(planned.is_err(), is_kept, "{rule}: {planned:?}");
+    }
 }

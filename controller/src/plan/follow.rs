@@ -13,8 +13,8 @@ use std::{
 use faultline_proto::fault::{Groups, Member};
 
 use super::{
-    Blast, Change, Guard, Plan, PlanError, PlannedFault, check_blast_radius, check_protected,
-    expand, fewest_healthy, select,
+    Blast, Change, Guard, Plan, PlanError, PlannedFault, PlannedInjection, check_blast_radius,
+    check_protected, expand, fewest_healthy, select,
 };
 use crate::{
     experiment::{Experiment, Follow, Inject, Leaf, Selector, Step},
@@ -274,7 +274,6 @@ impl<'a> Follower<'a> {
     }
 
     fn check_blast_radius(&self) -> Result<(), PlanError> {
-        let there: BTreeSet<&str> = self.pods.iter().map(|pod| pod.uid.as_str()).collect();
         let steps = 0..self.experiment.leaves().count();
         let steps: Vec<Vec<PlannedFault>> = steps
             .map(|step| self.step(step).into_iter().filter_map(Result::ok).collect())
@@ -282,19 +281,7 @@ impl<'a> Follower<'a> {
         let injections = || steps.iter().flatten().flat_map(|fault| &fault.injections);
         self.guard.check(injections(), &self.pods)?;
         check_protected(self.experiment, injections(), &self.pods)?;
-        let hit = injections();
-        let hit: BTreeSet<&str> = hit
-            .flat_map(|i| &i.hits)
-            .map(String::as_str)
-            .filter(|uid| there.contains(uid))
-            .collect();
-        // Who is hit may be in another state than was asked for, by that.
-        let matched = self.pods.iter().filter(|pod| {
-            let mut selectors = self.experiment.targets.values();
-            hit.contains(pod.uid.as_str()) || selectors.any(|one| select::matches(one, pod))
-        });
-        let blast = Blast { pods_hit: hit.len(), pods_matched: matched.count() };
-        check_blast_radius(self.experiment, blast)?;
+        check_blast_radius(self.experiment, self.blast(injections()))?;
         if self.experiment.blast_radius.min_healthy.is_some() {
             // Each for itself: who was hit by one that is over is seen as it is now, and that one hits nobody any more.
             for faults in steps.iter().skip(self.step) {
@@ -302,6 +289,30 @@ impl<'a> Follower<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether nobody is hit by these faults who must not be, and not too many at once, as pods are now. A fault on a
+    /// node or a workload is on whoever is there when it begins, followed or not.
+    ///
+    /// # Errors
+    /// The first rule that would be broken.
+    pub fn check(&self, faults: &[PlannedFault]) -> Result<(), PlanError> {
+        let injections = || faults.iter().flat_map(|fault| &fault.injections);
+        self.guard.check(injections(), &self.pods)?;
+        check_protected(self.experiment, injections(), &self.pods)?;
+        check_blast_radius(self.experiment, self.blast(injections()))
+    }
+
+    /// How many of those that are there would be hit, of how many.
+    fn blast<'p>(&self, injections: impl Iterator<Item = &'p PlannedInjection>) -> Blast {
+        let hit: BTreeSet<&str> = injections.flat_map(|i| &i.hits).map(String::as_str).collect();
+        let hit: BTreeSet<&str> = hit.into_iter().filter(|uid| self.pod(uid).is_some()).collect();
+        // Who is hit may be in another state than was asked for, by that.
+        let matched = self.pods.iter().filter(|pod| {
+            let mut selectors = self.experiment.targets.values();
+            hit.contains(pod.uid.as_str()) || selectors.any(|one| select::matches(one, pod))
+        });
+        Blast { pods_hit: hit.len(), pods_matched: matched.count() }
     }
 
     /// What the faults of a step come to now, in their order.

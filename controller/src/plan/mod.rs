@@ -23,7 +23,7 @@ use thiserror::Error;
 
 pub use change::Change;
 pub use follow::Follower;
-pub use guard::{ENABLED, Guard, OptIn};
+pub use guard::{ENABLED, Guard, NodeSays, OptIn};
 pub use healthy::fewest_healthy;
 pub use leader::{Leaders, holder_of};
 pub use nobody::not_told;
@@ -32,8 +32,8 @@ pub use select::{Selection, candidates, matches, select};
 pub use what::{On, What};
 
 use crate::{
-    cluster::fault::{API_SERVER, Expanded as OnObject},
-    experiment::{Experiment, FaultSpec, Inject, Leaf},
+    cluster::fault::{API_SERVER, Expanded as OnObject, ObjectKind},
+    experiment::{Experiment, FaultSpec, Inject, Leaf, Selector},
     place::Pod,
 };
 
@@ -166,6 +166,14 @@ pub struct PlannedFault {
     pub injections: Vec<PlannedInjection>,
 }
 
+impl PlannedFault {
+    /// Whether nobody is there now whom it could be on. Where an agent does it, who comes later is followed; what goes
+    /// through the API server is done once.
+    pub fn is_on_nobody(&self) -> bool {
+        !self.inject.spec.is_on_nodes() && self.injections.is_empty()
+    }
+}
+
 /// A fault on one target.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlannedInjection {
@@ -177,6 +185,15 @@ pub struct PlannedInjection {
     pub fault: What,
     /// The uids of the pods that it takes down, or may.
     pub hits: Vec<String>,
+    /// The uids of others that it has to do with: of those a workload has, nobody knows which will go.
+    pub beside: Vec<String>,
+}
+
+impl PlannedInjection {
+    /// Whether whoever must not be hit must not be this pod.
+    fn concerns(&self, pod: &Pod) -> bool {
+        self.hits.contains(&pod.uid) || self.beside.contains(&pod.uid)
+    }
 }
 
 /// How much would be hit.
@@ -308,8 +325,14 @@ fn check_protected<'i>(
         return Err(PlanError::Untold { why, span });
     }
     for injection in injections {
-        let hit = pods.iter().filter(|pod| injection.hits.contains(&pod.uid));
-        for pod in hit {
+        if let On::Object(object) = &injection.target
+            && object.kind == ObjectKind::Node
+            && let Some(rule) = protected.iter().find(|rule| is_of_node(rule, &object.name, pods))
+        {
+            let (kind, pod) = (injection.fault.kind(), object.to_string());
+            return Err(PlanError::Protected { kind, pod, span: rule.span });
+        }
+        for pod in pods.iter().filter(|pod| injection.concerns(pod)) {
             if let Some(rule) = protected.iter().find(|rule| select::matches(rule, pod)) {
                 let (kind, pod) = (injection.fault.kind(), pod.target().to_string());
                 return Err(PlanError::Protected { kind, pod, span: rule.span });
@@ -317,6 +340,38 @@ fn check_protected<'i>(
         }
     }
     Ok(())
+}
+
+/// Whether a rule protects whoever is on this node, and so the node.
+fn is_of_node(rule: &Selector, node: &str, pods: &[Pod]) -> bool {
+    let Selector {
+        namespaces,
+        labels,
+        label_selector,
+        field_selector,
+        names,
+        nodes,
+        node_labels,
+        owner,
+        service,
+        phase,
+        ready,
+        mode: _,
+        follow: _,
+        span: _,
+    } = rule;
+    let is_of_some = owner.is_some() || service.is_some() || phase.is_some() || ready.is_some();
+    let is_of_all = namespaces.is_empty()
+        && labels.is_empty()
+        && label_selector.is_empty()
+        && field_selector.is_empty()
+        && names.is_empty()
+        && !is_of_some;
+    if !is_of_all || (nodes.is_empty() && node_labels.is_empty()) {
+        return false;
+    }
+    let is_named = node_labels.is_empty() && nodes.iter().any(|name| name == node);
+    is_named || pods.iter().any(|pod| pod.node == node && select::matches(rule, pod))
 }
 
 fn groups(targets: &BTreeMap<String, Selection>, pods: &[Pod]) -> Groups {
@@ -367,9 +422,12 @@ fn expand(
             let expanded = spec.expand(&chosen, all).map_err(cannot)?.into_iter();
             let injection = |expanded: OnObject| {
                 let target = On::Object(expanded.object);
-                let (node, fault, hits) =
-                    (API_SERVER.into(), What::Api(spec.clone()), expanded.hits);
-                (target.uid().to_owned(), Ok(PlannedInjection { node, target, fault, hits }))
+                let pod = all.iter().find(|pod| pod.uid == target.uid());
+                let spec = pod.map_or_else(|| spec.clone(), |pod| spec.clone().on(pod));
+                let (node, fault) = (API_SERVER.into(), What::Api(spec));
+                let (hits, beside) = (expanded.hits, expanded.beside);
+                let uid = target.uid().to_owned();
+                (uid, Ok(PlannedInjection { node, target, fault, hits, beside }))
             };
             Ok(expanded.map(injection).collect())
         }
@@ -393,7 +451,7 @@ fn injection_on(
     };
     let hits = vec![target.uid.clone()];
     let (node, target, fault) = (pod.node.clone(), On::Pod(target), What::Node(fault));
-    Ok(PlannedInjection { node, target, fault, hits })
+    Ok(PlannedInjection { node, target, fault, hits, beside: Vec::new() })
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use faultline_proto::{
 };
 
 use super::tracked::{Tracked, proof};
+use crate::cluster::fault::API_SERVER;
 
 /// Reverted, and the kernel said so: a state alone that names residue beside it is not believed.
 pub(super) fn is_reverted(item: &Tracked) -> bool {
@@ -25,6 +26,14 @@ pub(super) fn ends_at(item: &Tracked, committed: Instant) -> Instant {
 pub(super) fn is_over(item: &Tracked, committed: Instant, now: Instant) -> bool {
     let settled = matches!(proof(item), Some(Proof::Proven | Proof::Failed));
     (item.hold == Hold::Instant && settled) || now >= ends_at(item, committed)
+}
+
+/// That it goes through the API server and has neither been seen to work nor not to: what was not seen before its time
+/// was over is not called injected. (An agent looks by itself, and says what it has seen when it takes the fault back.)
+pub(super) fn is_unproven(item: &Tracked) -> bool {
+    item.node == API_SERVER
+        && item.revert_asked.is_none()
+        && matches!(proof(item), None | Some(Proof::Pending))
 }
 
 /// That its agent has taken it back because its target has gone.

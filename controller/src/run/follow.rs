@@ -171,7 +171,15 @@ impl Run<'_> {
         self.look();
         let Some(following) = &self.following else { return Ok(Vec::new()) };
         let planned = following.follower.step(index).into_iter();
-        planned.map(|fault| fault.map_err(|e| one_line(&e))).collect()
+        let planned = planned.map(|fault| {
+            let fault = fault.map_err(|e| one_line(&e))?;
+            if fault.is_on_nobody() {
+                let kind = fault.inject.spec.kind();
+                return Err(format!("a {kind} would be on nobody: none of its target is there"));
+            }
+            Ok(fault)
+        });
+        planned.collect()
     }
 
     /// Notes that this step of the method has begun: what is before it limits nobody who comes.
@@ -181,11 +189,14 @@ impl Run<'_> {
         }
     }
 
-    /// Refuses a step that would leave fewer healthy pods than are wanted, as they are now.
-    pub(super) fn still_healthy(&self, faults: &[PlannedFault]) -> Result<(), Ended> {
+    /// Refuses a step that would hit whoever must not be hit, or too many, or leave fewer healthy pods than are wanted,
+    /// as they are now.
+    pub(super) fn still_allowed(&self, faults: &[PlannedFault]) -> Result<(), Ended> {
         let Some(following) = &self.following else { return Ok(()) };
         let pods = following.follower.pods();
-        match fewest_healthy(self.experiment, [faults], pods, &self.away) {
+        let allowed = following.follower.check(faults);
+        let healthy = || fewest_healthy(self.experiment, [faults], pods, &self.away);
+        match allowed.and_then(|()| healthy()) {
             Ok(_) => Ok(()),
             Err(error) => Err(Ended::Refused(vec![said_at(self.experiment, &error)])),
         }
@@ -202,7 +213,7 @@ impl Run<'_> {
     }
 
     /// Takes in the pods that there are now, and says what has become of targets.
-    fn look(&mut self) {
+    pub(super) fn look(&mut self) {
         let Some(following) = &mut self.following else { return };
         let now = Instant::now();
         following.looked = Some(now);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{leaders, one_line};
 use crate::{
     cluster::{Cluster, names},
-    experiment::{ALWAYS_PROTECTED, Experiment},
+    experiment::{ALWAYS_PROTECTED, Experiment, FaultSpec, Leaf},
     place::{Needs, Place, Pod},
     plan::{Ground, Guard, OptIn},
 };
@@ -32,6 +32,16 @@ pub(super) async fn survey(
 fn opt_in(experiment: &Experiment) -> Option<OptIn> {
     let span = experiment.safety.opt_in?;
     Some(OptIn { asked_by: "`safety.optIn`".into(), span: Some(span), ..OptIn::default() })
+}
+
+/// Whether a fault is on nodes as such.
+fn changes_nodes(experiment: &Experiment) -> bool {
+    let injects = experiment.leaves().flat_map(|leaf| match leaf {
+        Leaf::Inject(injects) => injects,
+        Leaf::Rest => &[],
+    });
+    let mut injects = injects.into_iter();
+    injects.any(|inject| matches!(&inject.spec, FaultSpec::Api(spec) if spec.is_on_nodes()))
 }
 
 async fn of_cluster(
@@ -63,5 +73,7 @@ async fn of_cluster(
         Some(opt_in) => Some(OptIn { namespaces: cluster.enabled_namespaces().await?, ..opt_in }),
         None => None,
     };
-    Ok(Guard { namespaces, opt_in })
+    let nodes =
+        if changes_nodes(experiment) { cluster.nodes_of_faults().await? } else { BTreeMap::new() };
+    Ok(Guard { namespaces, opt_in, nodes })
 }

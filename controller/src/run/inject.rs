@@ -17,16 +17,18 @@ use faultline_proto::{
 
 use super::{
     Ended, Run,
-    ended::{ends_at, has_lost_target, is_halted, is_let_go, is_over, is_reverted, reason},
+    ended::{
+        ends_at, has_lost_target, is_halted, is_let_go, is_over, is_reverted, is_unproven, reason,
+    },
     follow::UnderWay,
     observe::{Doing, LOOK_EVERY},
     one_lines,
     prepare::PreparedStep,
     renew::Renewer,
-    tracked::{Shared, ids_by_node, lasts, lock, proof, take_in, track},
+    tracked::{Shared, Tracked, ids_by_node, lasts, lock, proof, take_in, track},
 };
 use crate::{
-    agents::{Fleet, Orders},
+    agents::{AgentError, Fleet, Orders},
     cluster::fault as api,
     plan::{On, PlannedFault, PlannedInjection, What},
     report::journal::{Event, Phase},
@@ -54,7 +56,8 @@ pub(super) fn wire(
         let lasts = lasts(fault, injection);
         if let (On::Object(object), What::Api(spec)) = (&injection.target, &injection.fault) {
             let (object, spec) = (object.clone(), spec.clone());
-            orders.api.push(api::Injection { fault_id: id.to_string(), object, spec, lasts });
+            let (fault_id, hits) = (id.to_string(), injection.hits.clone());
+            orders.api.push(api::Injection { fault_id, object, spec, lasts, hits });
         } else if let Some(wire) = wire_one(fleet, lease, id, lasts, injection) {
             orders.nodes.entry(injection.node.clone()).or_default().push(wire);
         }
@@ -133,6 +136,7 @@ impl Run<'_> {
         }
         self.finish_step(&tracked);
         self.note_stopped(&tracked);
+        let outcome = outcome.map_err(|ended| self.unless_lasting(ended, faults, &tracked));
         outcome.and_then(|()| self.ends.check())
     }
 
@@ -159,7 +163,14 @@ impl Run<'_> {
         self.record_committed(tracked);
         self.phase(Phase::Hold, None);
         if !errors.is_empty() {
-            return Err(Ended::Refused(one_lines(&errors)));
+            let mut why = one_lines(&errors);
+            let is_instant = |t: &Tracked| t.node == api::API_SERVER && t.hold == Hold::Instant;
+            if errors.iter().any(AgentError::may_be_done) && lock(tracked).values().any(is_instant)
+            {
+                why.push("nobody knows whether that was done, and it cannot be taken back".into());
+                return Err(Ended::Stopped(why));
+            }
+            return Err(Ended::Refused(why));
         }
         self.note_skew(tracked);
         let committed = self.committed(tracked).unwrap_or(ordered);
@@ -188,6 +199,7 @@ impl Run<'_> {
                 // Also when all of them have gone: others may come.
                 .chain(follow_end.filter(|end| *end > now))
                 .min();
+            self.check_proven(tracked, &due)?;
             // The last ones are left to the revert of the step, which has more patience.
             let Some(next) = next else { return Ok(()) };
             if !due.is_empty() {
@@ -270,6 +282,21 @@ impl Run<'_> {
         }
         for text in deviations {
             self.deviate("effect", text);
+        }
+        if missing.is_empty() { Ok(()) } else { Err(Ended::Refused(missing)) }
+    }
+
+    /// Ends the run if one of these faults, whose time is over, was not seen to have its effect.
+    fn check_proven(&self, tracked: &Shared, over: &BTreeSet<String>) -> Result<(), Ended> {
+        let mut missing = Vec::new();
+        for item in lock(tracked).values().filter(|t| over.contains(&t.id) && is_unproven(t)) {
+            let effect = item.status.as_ref().and_then(|status| status.effect.as_ref());
+            let seen = effect.map(|effect| effect.evidence.as_str()).unwrap_or_default();
+            let seen = if seen.is_empty() { "nothing was seen of it" } else { seen };
+            let (kind, target) = (item.kind, &item.target);
+            let text = format!("the {kind} of {target} was over before its effect was: {seen}");
+            self.recorder.tell(Event::NoEffect { fault: item.id.clone(), why: text.clone() });
+            missing.push(text);
         }
         if missing.is_empty() { Ok(()) } else { Err(Ended::Refused(missing)) }
     }

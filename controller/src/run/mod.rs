@@ -22,6 +22,7 @@ mod ground;
 mod inject;
 mod interrupt;
 mod judge;
+mod lasting;
 mod leaders;
 mod measured;
 mod method;

@@ -61,7 +61,7 @@ impl Run<'_> {
 
     async fn try_to_prepare(&mut self, index: usize) -> Result<PreparedStep, NotPrepared> {
         let faults = self.step_now(index).map_err(|e| NotPrepared::Away(vec![e]))?;
-        self.still_healthy(&faults).map_err(NotPrepared::Ended)?;
+        self.still_allowed(&faults).map_err(NotPrepared::Ended)?;
         let injections = wire(&self.fleet, self.experiment.lease, &faults)
             .map_err(|e| NotPrepared::Ended(Ended::Refused(vec![e])))?;
         let fleet = Arc::clone(&self.fleet);

@@ -269,29 +269,7 @@ mod tests {
     }
 
     fn item() -> Tracked {
-        let PlannedInjection { fault, target, .. } = super::super::tests::planned("1");
-        Tracked {
-            id: String::new(),
-            node: String::new(),
-            kind: fault.kind(),
-            target: target.to_string(),
-            on: target,
-            number: 0,
-            fault,
-            hold: Hold::Lasts,
-            duration: Duration::ZERO,
-            plan: String::new(),
-            status: None,
-            prepared: None,
-            ordered: None,
-            revert_asked: None,
-            told: Told::default(),
-            followed: false,
-            came: None,
-            amending: false,
-            amended: 0,
-            let_go: None,
-        }
+        super::super::tests::tracked(&super::super::tests::planned("1"))
     }
 
     fn after(statuses: impl IntoIterator<Item = pb::InjectionStatus>) -> Tracked {

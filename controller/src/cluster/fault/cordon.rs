@@ -63,7 +63,7 @@ impl Kind for Spec {
     /// Nobody is hit: the pods that are there stay.
     fn expand(&self, chosen: &[&Pod], _all: &[Pod]) -> Result<Vec<Expanded>, String> {
         let nodes = self.nodes.named(chosen)?.into_iter();
-        Ok(nodes.map(|object| Expanded { object, hits: Vec::new() }).collect())
+        Ok(nodes.map(|object| Expanded { object, hits: Vec::new(), beside: Vec::new() }).collect())
     }
 
     fn plan(&self, before: &Before<'_>) -> Result<Planned, String> {

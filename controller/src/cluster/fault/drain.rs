@@ -23,6 +23,9 @@ pub(super) const NAME: &str = "drain";
 const WITHIN_DEFAULT: Duration = Duration::from_mins(5);
 const WITHIN_MAX: Duration = Duration::from_hours(2);
 
+/// The key of the taint that a cordoned node has.
+const CORDON_TAINT: &str = "node.kubernetes.io/unschedulable";
+
 /// For help texts and `faultline inject drain`.
 pub(super) const INFO: KindInfo = KindInfo {
     name: NAME,
@@ -74,19 +77,31 @@ fn stays(owner: Option<&str>) -> bool {
     owner.is_some_and(|owner| owner.starts_with("daemonset/") || owner.starts_with("node/"))
 }
 
+/// A pod, for a sentence.
+fn named(pod: &v1::Pod) -> String {
+    let part = |part: &Option<String>| part.clone().unwrap_or_default();
+    format!("pod {}/{}", part(&pod.metadata.namespace), part(&pod.metadata.name))
+}
+
+/// Whether a pod may come to a node also while that is cordoned.
+fn tolerates_cordon(pod: &v1::Pod) -> bool {
+    let tolerations = pod.spec.iter().flat_map(|spec| spec.tolerations.iter().flatten());
+    let keys = tolerations.map(|toleration| toleration.key.as_deref().unwrap_or_default());
+    keys.into_iter().any(|key| key.is_empty() || key == CORDON_TAINT)
+}
+
 impl Spec {
     /// Whether a pod can be evicted, and not only ended for good.
     fn check(&self, pod: &v1::Pod) -> Result<(), String> {
-        let [namespace, name] = [&pod.metadata.namespace, &pod.metadata.name]
-            .map(|part| part.as_deref().unwrap_or_default());
+        let named = named(pod);
         if pod::owner(pod).is_none() {
-            return Err(format!("nothing would make pod {namespace}/{name} again"));
+            return Err(format!("nothing would make {named} again"));
         }
         let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
         let has_empty_dir = volumes.into_iter().any(|volume| volume.empty_dir.is_some());
         if has_empty_dir && !self.delete_empty_dir_data {
             return Err(format!(
-                "pod {namespace}/{name} has an emptyDir volume, whose data would go with it; `deleteEmptyDirData: \
+                "{named} has an emptyDir volume, whose data would go with it; `deleteEmptyDirData: \
                  true` allows that"
             ));
         }
@@ -102,7 +117,7 @@ impl Kind for Spec {
     fn expand(&self, chosen: &[&Pod], all: &[Pod]) -> Result<Vec<Expanded>, String> {
         let expanded = |object| {
             let hits = pods_on(&object, all, |pod| !stays(pod.owner.as_deref()));
-            Expanded { object, hits }
+            Expanded { object, hits, beside: Vec::new() }
         };
         Ok(self.nodes.named(chosen)?.into_iter().map(expanded).collect())
     }
@@ -112,6 +127,10 @@ impl Kind for Spec {
         let there = look::of(before.on, before.pods);
         let goes: Vec<_> = there.filter(|pod| !stays(pod::owner(pod).as_deref())).collect();
         for pod in &goes {
+            // The experiment's rules were asked about the others, and not about this one.
+            if !look::refs([*pod]).iter().all(|pod| before.hits.contains(&pod.uid)) {
+                return Err(format!("{} came to {} just now", named(pod), before.on));
+            }
             self.check(pod)?;
         }
         let pods = look::refs(goes);
@@ -131,6 +150,16 @@ impl Kind for Spec {
         let all = look.planned.pods.len();
         let there = look.there(&look.planned.pods);
         if there.is_empty() {
+            // Who came before the cordon and after the plan is not evicted: no rule was asked about it.
+            let others = look
+                .own_pods()
+                .into_iter()
+                .filter(|pod| !stays(pod::owner(pod).as_deref()) && !tolerates_cordon(pod));
+            let others: Vec<String> = others.map(named).collect();
+            if let Some(first) = others.first() {
+                let said = "came to it before it was cordoned, and is not evicted";
+                return Sight::Missing(format!("{all} of {all} pods have gone; {first} {said}"));
+            }
             return Sight::Proven(format!("unschedulable, and {all} of {all} pods have gone"));
         }
         let gone = all - there.len();

@@ -66,6 +66,18 @@ pub enum FaultError {
 }
 
 impl FaultError {
+    /// Whether nobody knows what was done: it was asked for, and the answer did not come.
+    pub fn is_unknown(&self) -> bool {
+        matches!(
+            self,
+            Self::Cluster(
+                ClusterError::Unreachable { .. }
+                    | ClusterError::NoAnswer { .. }
+                    | ClusterError::Nonsense { .. }
+            )
+        )
+    }
+
     /// Whether it makes sense to try again.
     pub(super) fn may_pass(&self) -> bool {
         match self {

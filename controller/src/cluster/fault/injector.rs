@@ -50,6 +50,8 @@ pub struct Injection {
     pub spec: Spec,
     /// For how long, from the commit on.
     pub lasts: Duration,
+    /// The uids of the pods that it may take down: those that were found to be such as may be.
+    pub hits: Vec<String>,
 }
 
 /// The faults of a run through the API server. Cheap to clone.
@@ -259,6 +261,7 @@ impl Shared {
             pods: &pods,
             autoscalers: &autoscalers,
             fault: &injection.fault_id,
+            hits: &injection.hits,
         };
         let planned = injection.spec.plan(&before).map_err(FaultError::Impossible)?;
         if !planned.changes.is_empty() {

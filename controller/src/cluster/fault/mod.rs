@@ -133,6 +133,8 @@ pub struct Expanded {
     pub object: Object,
     /// The uids of the pods that it takes down, or may.
     pub hits: Vec<String>,
+    /// Those of the others that it has to do with: whoever must not be hit must not be among them either.
+    pub beside: Vec<String>,
 }
 
 /// What there is before anything is done.
@@ -148,6 +150,8 @@ pub struct Before<'a> {
     pub autoscalers: &'a [String],
     /// The fault's id.
     pub fault: &'a str,
+    /// The uids of the pods that it may take down.
+    pub hits: &'a [String],
 }
 
 /// What will be done to an object.
@@ -231,6 +235,11 @@ impl Spec {
         self.of().hold()
     }
 
+    /// Whether it is on nodes as such.
+    pub fn is_on_nodes(&self) -> bool {
+        matches!(self, Self::Cordon(_) | Self::Drain(_) | Self::Taint(_))
+    }
+
     /// The target names it speaks of, and where.
     pub fn targets(&self) -> Vec<&Spanned<String>> {
         self.of().targets()
@@ -242,6 +251,23 @@ impl Spec {
     /// When it comes to nothing or cannot be done: a sentence for a person.
     pub fn expand(&self, chosen: &[&Pod], all: &[Pod]) -> Result<Vec<Expanded>, String> {
         self.of().expand(chosen, all)
+    }
+
+    /// The same, where it is on this pod: how long that takes to end is its own affair.
+    #[must_use]
+    pub fn on(self, pod: &Pod) -> Self {
+        match self {
+            Self::PodDelete(spec) => Self::PodDelete(spec.on(pod)),
+            other => other,
+        }
+    }
+
+    /// Whether pods end by it that stay ended when it is taken back: others may be made.
+    pub fn ends_pods(&self) -> bool {
+        matches!(
+            self,
+            Self::PodDelete(_) | Self::RolloutRestart(_) | Self::Drain(_) | Self::Taint(_)
+        )
     }
 
     /// How long after the change its effect may take to be seen.
@@ -282,7 +308,7 @@ fn workloads(chosen: &[&Pod], all: &[Pod], kinds: &[ObjectKind]) -> Result<Vec<E
         }
         let of_it = |other: &&Pod| other.namespace == pod.namespace && other.owner == pod.owner;
         let hits = all.iter().filter(of_it).map(|pod| pod.uid.clone()).collect();
-        found.push(Expanded { object, hits });
+        found.push(Expanded { object, hits, beside: Vec::new() });
     }
     Ok(found)
 }

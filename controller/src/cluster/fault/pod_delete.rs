@@ -15,7 +15,7 @@ use crate::place::Pod;
 pub(super) const NAME: &str = "podDelete";
 /// The longest grace that can be asked for.
 const GRACE_MAX: Duration = Duration::from_hours(1);
-/// What a pod has that says nothing: Kubernetes' default.
+/// What a pod has that says nothing: Kubernetes' default. Also as long as it is not known which pod it is.
 const GRACE_DEFAULT: Duration = Duration::from_secs(30);
 /// How long a kubelet and the API server may take besides.
 const BESIDES: Duration = Duration::from_mins(1);
@@ -47,6 +47,15 @@ pub struct Spec {
     target: Spanned<String>,
     grace: Option<Duration>,
     force: bool,
+    /// How long the pod that it is on takes to end where it is not told how long it has.
+    own_grace: Option<Duration>,
+}
+
+impl Spec {
+    /// The same, on this pod.
+    pub(super) fn on(self, pod: &Pod) -> Self {
+        Self { own_grace: pod.grace, ..self }
+    }
 }
 
 pub(super) fn decode(body: &Node, problems: &mut Problems) -> Option<Spec> {
@@ -64,7 +73,7 @@ pub(super) fn decode(body: &Node, problems: &mut Problems) -> Option<Spec> {
     }
     fields.finish(problems);
     let force = force.unwrap_or_default();
-    (problems.len() == before).then_some(Spec { target: target?, grace, force })
+    (problems.len() == before).then_some(Spec { target: target?, grace, force, own_grace: None })
 }
 
 impl Kind for Spec {
@@ -84,7 +93,10 @@ impl Kind for Spec {
                 Some(owner) if owner.starts_with("node/") => Err(format!(
                     "pod {name} is of a file on its node: its kubelet makes it, and does not end it because of the API"
                 )),
-                Some(_) => Ok(Expanded { object: Object::pod(pod), hits: vec![pod.uid.clone()] }),
+                Some(_) => {
+                    let hits = vec![pod.uid.clone()];
+                    Ok(Expanded { object: Object::pod(pod), hits, beside: Vec::new() })
+                }
             }
         };
         chosen.iter().map(pod).collect()
@@ -117,7 +129,8 @@ impl Kind for Spec {
     }
 
     fn proof_window(&self) -> Duration {
-        self.grace.unwrap_or(GRACE_DEFAULT) + BESIDES
+        let own_grace = self.own_grace.filter(|_| !self.force);
+        self.grace.or(own_grace).unwrap_or(GRACE_DEFAULT) + BESIDES
     }
 
     fn counted(&self) -> Option<Counted> {

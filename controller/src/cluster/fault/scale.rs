@@ -69,8 +69,9 @@ impl Kind for Spec {
     fn expand(&self, chosen: &[&Pod], all: &[Pod]) -> Result<Vec<Expanded>, String> {
         let mut found = workloads(chosen, all, &SCALED)?;
         let keeps = usize::try_from(self.to).unwrap_or(usize::MAX);
-        for Expanded { hits, .. } in &mut found {
-            // Of a StatefulSet the last go; of a Deployment nobody knows which, but how many.
+        for Expanded { hits, beside, .. } in &mut found {
+            // Of a StatefulSet the last go; of a Deployment nobody knows which, but how many. So each of them has to
+            // be somebody who may be hit, also where there will be more of them.
             let order = |uid: &String| {
                 let name = all.iter().find(|pod| pod.uid == *uid).map(|pod| pod.name.as_str());
                 let name = name.unwrap_or_default();
@@ -78,7 +79,7 @@ impl Kind for Spec {
                 (ordinal, name.to_owned())
             };
             hits.sort_by_key(order);
-            hits.drain(..keeps.min(hits.len()));
+            *beside = hits.drain(..keeps.min(hits.len())).collect();
         }
         Ok(found)
     }

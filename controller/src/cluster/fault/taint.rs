@@ -132,7 +132,7 @@ impl Kind for Spec {
         let evicts = self.effect == "NoExecute";
         let expanded = |object| {
             let hits = if evicts { pods_on(&object, all, |_| true) } else { Vec::new() };
-            Expanded { object, hits }
+            Expanded { object, hits, beside: Vec::new() }
         };
         Ok(self.nodes.named(chosen)?.into_iter().map(expanded).collect())
     }

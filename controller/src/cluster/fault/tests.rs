@@ -111,7 +111,8 @@ fn planned(
     object: &Value,
     autoscalers: &[String],
 ) -> Result<Planned, String> {
-    let before = Before { on, object, pods: &[], autoscalers, fault: "00000000000000a1" };
+    let before =
+        Before { on, object, pods: &[], autoscalers, fault: "00000000000000a1", hits: &[] };
     spec.plan(&before)
 }
 
@@ -200,5 +201,18 @@ fn the_permissions_name_every_kind() {
     for kind in KINDS {
         let named = PERMISSIONS.iter().any(|permission| permission.needed_for.contains(kind.name));
         assert!(named, "{}", kind.name);
+    }
+}
+
+#[test]
+fn a_pod_is_waited_for_as_long_as_it_has_to_end() {
+    let slow = Pod { grace: Some(Duration::from_mins(5)), ..pod("api-1", "deployment/api", "a") };
+    for (body, seconds) in [
+        ("{ target: api }", 360),
+        ("{ target: api, grace: 5s }", 65),
+        ("{ target: api, force: true }", 90),
+    ] {
+        let spec = decoded("podDelete", body).expect(body).on(&slow);
+        assert_eq!(spec.proof_window(), Duration::from_secs(seconds), "{body}");
     }
 }

@@ -204,8 +204,9 @@ mod tests {
             ("apps", "daemonsets"),
             ("autoscaling", "horizontalpodautoscalers"),
         ] {
-            let has =
-                |list: &serde_json::Value, word| list.as_array().is_some_and(|l| l.contains(&json!(word)));
+            let has = |list: &serde_json::Value, word| {
+                list.as_array().is_some_and(|l| l.contains(&json!(word)))
+            };
             for verb in READ {
                 let may = rules.iter().any(|rule| {
                     has(&rule["apiGroups"], group)

@@ -4,21 +4,26 @@ use std::collections::BTreeSet;
 
 use super::{Rules, one_line};
 use crate::{
-    cluster::{Claims, claimed},
+    cluster::{Claims, claimed, fault::ObjectKind},
     experiment::Experiment,
     place::{Place, Pod},
-    plan::Plan,
+    plan::{On, Plan},
     run::ends::Ends,
 };
 
 /// The rule, as agents' answers tell it as well.
 const RULE: &str = "no other run on the targets";
 
-/// What a plan claims: everything that would be hit, by owner.
+/// What a plan claims: everything that would be hit, by owner, and every workload and node that would be changed.
 fn of_plan(plan: &Plan, pods: &[Pod]) -> BTreeSet<String> {
     let hit: BTreeSet<&str> =
         plan.injections().flat_map(|i| i.hits.iter().map(String::as_str)).collect();
-    pods.iter().filter(|pod| hit.contains(pod.uid.as_str())).map(claimed).collect()
+    let owners = pods.iter().filter(|pod| hit.contains(pod.uid.as_str())).map(claimed);
+    let changed = plan.injections().filter_map(|injection| match &injection.target {
+        On::Object(object) if object.kind != ObjectKind::Pod => Some(object.to_string()),
+        On::Object(_) | On::Pod(_) => None,
+    });
+    owners.chain(changed).collect()
 }
 
 /// Looks whether anybody else has claimed what would be hit. Claims nothing.
