@@ -64,9 +64,9 @@ pub(super) fn inside<F: Future<Output = anyhow::Result<Exit>>>(
         PlaceChoice::Cluster(choice) => runtime()?.block_on(async {
             match Cluster::connect(&choice).await {
                 // Whoever names an installation means that one: without it, its fences and its halt would not be there.
-                Ok(cluster) => match cluster.installation() {
-                    Err(error) if choice.installation.is_some() => Ok(no_cluster(&error, output)),
-                    _ => work(Entry::Cluster(Box::new(cluster))).await,
+                Ok(cluster) => match cluster.check_installation().await {
+                    Err(error) => Ok(no_cluster(&error, output)),
+                    Ok(()) => work(Entry::Cluster(Box::new(cluster))).await,
                 },
                 Err(error) => Ok(no_cluster(&error, output)),
             }

@@ -129,6 +129,15 @@ impl Cluster {
         }
     }
 
+    /// Looks whether an installation that was named is there: its agents, or at least a controller that has stood by.
+    ///
+    /// # Errors
+    /// When it is not, or that is not told.
+    pub async fn check_installation(&self) -> Result<(), ClusterError> {
+        let (Some(named), Err(error)) = (&self.asked, self.installation()) else { return Ok(()) };
+        if stand_by::lease(&self.connection, named).await?.is_some() { Ok(()) } else { Err(error) }
+    }
+
     /// Who injects through the API server, for one run; `without_controller`: also where no controller stands by who
     /// would take back what a run leaves behind.
     ///

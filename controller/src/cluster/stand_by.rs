@@ -10,7 +10,7 @@ use k8s_openapi::{
 use kube::{Api, client::Body};
 
 use super::{
-    Asked, Connection,
+    Asked, ClusterError, Connection,
     fault::FaultError,
     names::{CONTROLLER, NAMESPACE_DEFAULT},
 };
@@ -37,11 +37,22 @@ pub(super) async fn check(
     if without_controller {
         return Ok(());
     }
-    let api: Api<Lease> = Api::namespaced(connection.client(), namespace);
-    let asked = Asked::new("get", "leases.coordination.k8s.io").within(namespace).named(CONTROLLER);
-    let lease = connection.answer(asked, api.get_opt(CONTROLLER)).await?;
+    let lease = lease(connection, namespace).await?;
     let spec = lease.and_then(|lease| lease.spec);
     stands_by(spec.as_ref(), server, namespace).map_err(FaultError::Impossible)
+}
+
+/// The Lease by which a controller is known to stand by, or to have done so.
+///
+/// # Errors
+/// When that is not told.
+pub(super) async fn lease(
+    connection: &Connection,
+    namespace: &str,
+) -> Result<Option<Lease>, ClusterError> {
+    let api: Api<Lease> = Api::namespaced(connection.client(), namespace);
+    let asked = Asked::new("get", "leases.coordination.k8s.io").within(namespace).named(CONTROLLER);
+    connection.answer(asked, api.get_opt(CONTROLLER)).await
 }
 
 /// The API server's time, which that of this machine may not differ from by much: deadlines are written by the one, and
