@@ -26,7 +26,7 @@ fn a_run_in_a_pod_needs_no_kubeconfig() {
     let (ns, image) = (namespace.name(), controller_image());
     let name = format!("ring-{}", std::process::id());
     apply(&format!(
-        r#"apiVersion: v1
+        "apiVersion: v1
 kind: ConfigMap
 metadata: {{ name: {name}, namespace: faultline }}
 data:
@@ -54,7 +54,7 @@ spec:
       command: [/faultline, run, /experiments/cut.yaml]
       volumeMounts: [{{ name: experiments, mountPath: /experiments }}]
   volumes: [{{ name: experiments, configMap: {{ name: {name} }} }}]
-"#
+"
     ));
     let phase = until("the run is over", Duration::from_mins(2), || {
         let pod = get(&["pod", "-n", "faultline", &name]);

@@ -66,14 +66,15 @@ fn a_restart_replaces_every_pod() {
 /// A pod that waits, and for what.
 fn waiting(namespace: &Namespace) -> Option<String> {
     let list = get(&["pods", "-n", namespace.name(), "-l", "app=app"]);
-    let pods = list["items"].as_array()?.iter().filter(|pod| pod["status"]["phase"] == "Pending");
+    let mut pods =
+        list["items"].as_array()?.iter().filter(|pod| pod["status"]["phase"] == "Pending");
     let why = |pod: &Value| {
         let statuses = &pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"];
         let conditions = pod["status"]["conditions"].as_array()?;
         let scheduled = conditions.iter().find(|c| c["type"] == "PodScheduled")?;
         statuses.as_str().or(scheduled["reason"].as_str()).map(str::to_owned)
     };
-    pods.filter_map(why).next()
+    pods.find_map(why)
 }
 
 #[track_caller]
