@@ -33,7 +33,7 @@ fn nothing_stays_after_uninstall() {
     faultline_tests::cluster::until("nothing of ours is there", PATIENCE, || {
         objects().is_empty().then_some(())
     });
-    let refused = Running::start(&["ps"]).end(PATIENCE);
+    let refused = Running::start(&["doctor"]).end(PATIENCE);
     assert_eq!(refused.code, Some(3), "{}", refused.text);
     assert!(refused.text.contains("`faultline install` installs it"), "{}", refused.text);
 }
