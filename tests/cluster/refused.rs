@@ -1,10 +1,12 @@
 //! Runs that are refused, and that nothing has happened then.
 
-use std::time::Duration;
+use faultline_tests::cluster::{Namespace, echo_pods, watch_pod};
 
-use faultline_tests::cluster::{Namespace, echo_pods, kubectl, ok, until, watch_pod};
-
-use super::{experiment, installed, node, run};
+use super::{
+    experiment, installed, node,
+    rollout::{agents_leave, agents_return, rolled},
+    run,
+};
 
 #[test]
 fn where_one_node_has_no_agent_nothing_happens_anywhere() {
@@ -13,47 +15,14 @@ fn where_one_node_has_no_agent_nothing_happens_anywhere() {
     let app = echo_pods(&namespace, "app", 2);
     let watches =
         [watch_pod(&namespace, "watch-1", &app[0]), watch_pod(&namespace, "watch-2", &app[1])];
-    // The DaemonSet leaves this node.
     let without = node(&app[1]).to_owned();
-    let affinity = format!(
-        r#"{{"spec":{{"template":{{"spec":{{"affinity":{{"nodeAffinity":{{"requiredDuringSchedulingIgnoredDuringExecution":
-        {{"nodeSelectorTerms":[{{"matchFields":[{{"key":"metadata.name","operator":"NotIn","values":["{without}"]}}]}}]}}}}}}}}}}}}}}"#
-    );
-    ok(&[
-        "patch",
-        "daemonset",
-        "-n",
-        "faultline",
-        "faultline-agent",
-        "--type=merge",
-        "-p",
-        &affinity,
-    ]);
-    let agents = || {
-        let said = kubectl(&[
-            "get",
-            "pods",
-            "-n",
-            "faultline",
-            "-o",
-            "wide",
-            "-l",
-            "app.kubernetes.io/name=faultline-agent",
-        ]);
-        said.out
-    };
-    until("the agent has gone", Duration::from_secs(90), || {
-        (!agents().contains(&without)).then_some(())
-    });
-    ok(&["rollout", "status", "-n", "faultline", "daemonset/faultline-agent", "--timeout=120s"]);
-
+    agents_leave(&without);
+    rolled();
     let method = "    - partition: { between: [app, everything] }\n      for: 3s\n";
     let ended = run(&experiment(&namespace, "", method));
     let doctor = faultline_tests::program::Running::start(&["doctor"]).end(super::PATIENCE);
 
-    let back = r#"{"spec":{"template":{"spec":{"affinity":null}}}}"#;
-    ok(&["patch", "daemonset", "-n", "faultline", "faultline-agent", "--type=merge", "-p", back]);
-    ok(&["rollout", "status", "-n", "faultline", "daemonset/faultline-agent", "--timeout=120s"]);
+    agents_return();
     assert_eq!(ended.code, Some(3), "{}", ended.text);
     assert!(
         ended.text.contains(&format!("node {without}: no agent is known there")),

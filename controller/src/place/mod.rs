@@ -295,6 +295,17 @@ impl Place {
         }
     }
 
+    /// How long it is worth to ask an agent again that cannot be reached, behind the end of its leases: whether a
+    /// fault was taken back is known when it is there again.
+    pub fn agents_return_within(&self) -> Duration {
+        match self {
+            // Who started those is at hand, and sees that one is gone.
+            Self::Sandbox(_) | Self::Inventory(_) => Duration::from_secs(10),
+            // A DaemonSet brings another one: when the old one's pod is gone, its image pulled, or the node booted.
+            Self::Cluster(_) => Duration::from_secs(90),
+        }
+    }
+
     /// Begins to watch what only some experiments need of a place, once for all of them.
     ///
     /// # Errors

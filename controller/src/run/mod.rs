@@ -134,6 +134,8 @@ struct Run<'a> {
     end_recorded: bool,
     /// What it has claimed in a cluster.
     claims: Option<Claims>,
+    /// How long after the end of its leases a node that cannot be reached is asked again.
+    agents_return_within: Duration,
 }
 
 /// Runs an experiment, from the first look to the verdict. Nothing of it is kept.
@@ -189,6 +191,7 @@ pub async fn run_recorded(
         times: Times::default(),
         end_recorded: false,
         claims: None,
+        agents_return_within: place.agents_return_within(),
     };
     let limit = run.start_limit();
     let mut ended = run.phases(place).await.err().map(|ended| run.unless_untouched(ended));

@@ -19,8 +19,8 @@ use crate::{
     report::journal::Event,
 };
 
-/// How long after the end of its leases a node that cannot be reached is asked again.
-const REACH_AFTER_LEASE_MAX: Duration = Duration::from_secs(10);
+/// How long what is answered to be under way may take, behind the end of its lease.
+const UNFINISHED_MAX: Duration = Duration::from_secs(10);
 
 impl Run<'_> {
     /// Reverts some injections and waits for the proof: until `until`, or as long as a node that
@@ -43,7 +43,7 @@ impl Run<'_> {
             self.recorder.tell(Event::RevertAsked { faults });
         }
         let wanted = |t: &Tracked| ids.contains(&t.id) && !is_reverted(t);
-        let mut latest = now + REACH_AFTER_LEASE_MAX;
+        let mut latest = now + UNFINISHED_MAX;
         let mut told = BTreeSet::new();
         loop {
             let asked = ids_by_node(tracked, wanted);
@@ -65,14 +65,18 @@ impl Run<'_> {
                     self.console.warn("revert", &why);
                 }
                 if let Some(end) = self.lease_end(tracked, &node) {
-                    latest = latest.max(end + REACH_AFTER_LEASE_MAX);
+                    latest = latest.max(end + UNFINISHED_MAX);
                 }
             }
             // Its leases end without us; afterwards its agent may be back and can be asked.
             for error in &unreachable {
-                self.console.warn("revert", &one_line(*error));
-                if let Some(end) = self.lease_end(tracked, error.node()) {
-                    latest = latest.max(end + REACH_AFTER_LEASE_MAX);
+                let end = self.lease_end(tracked, error.node()).unwrap_or(now);
+                latest = latest.max(end + self.agents_return_within);
+                let why = one_line(*error);
+                if told.insert(why.clone()) {
+                    let left = latest.saturating_duration_since(Instant::now());
+                    let left = crate::report::time(left);
+                    self.console.warn("revert", &format!("{why}; asked again for {left} at most"));
                 }
             }
             if Instant::now() >= latest {

@@ -74,8 +74,7 @@ fn who_may_not_is_told_the_verb_and_the_command_that_allows_it() {
     let name = namespace.name();
     // Somebody who may look at everything, and of all that is written only claim targets.
     let (role, claims) = (format!("{name}-viewer"), format!("{name}-claims"));
-    let resources =
-        "pods,deployments.apps,replicasets.apps,nodes,horizontalpodautoscalers.autoscaling,secrets";
+    let resources = "pods,deployments.apps,replicasets.apps,nodes,horizontalpodautoscalers.autoscaling,secrets,configmaps";
     let leases = "leases.coordination.k8s.io";
     for (role, verbs, resources) in [
         (&role, "get,list,watch", resources),
