@@ -12,12 +12,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::sys::socket::{setsockopt, sockopt};
+
 use crate::netns::{Namespace, any_of};
 
 /// Between two datagrams.
 const SPACING: Duration = Duration::from_millis(1);
 /// One that has not arrived so long after the last was sent is lost: between two namespaces they take microseconds.
 const LAST_ARRIVES_WITHIN: Duration = Duration::from_millis(200);
+
+/// What may wait for a receiver that is not given any time: some seconds of datagrams. Less would look like a cut.
+const RECEIVE_BYTES: usize = 4 << 20;
 
 /// A time without arrivals, as its observer knows it: some datagrams in a row were lost.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +63,7 @@ impl Observer {
     /// Observes the way from one namespace to an address in another.
     pub(super) fn start(from: &Namespace, to: &Namespace, address: SocketAddr) -> Self {
         let receiver = to.udp(address);
+        setsockopt(&receiver, sockopt::RcvBufForce, &RECEIVE_BYTES).expect("root");
         receiver.set_read_timeout(Some(LAST_ARRIVES_WITHIN)).expect("not zero");
         let sender = from.udp(SocketAddr::new(any_of(address.ip()), 0));
         let stop = Arc::new(AtomicBool::new(false));

@@ -11,11 +11,11 @@ use std::{
 use anyhow::Context as _;
 use faultline::{
     report::{OutageReport, ProbeReport, Report},
-    run::{Interrupt, run},
+    run::{Interrupt, Recorder, run_recorded},
 };
 
 use super::{
-    LEAD,
+    APART_MS, LEAD,
     cut_observer::{Cut, Observer},
 };
 use crate::{
@@ -106,7 +106,7 @@ pub fn compare(seed: u64, count: usize) -> anyhow::Result<CutTally> {
         let done = begun.elapsed();
         (running.join().expect("no panic"), done)
     });
-    let report = report?;
+    let (report, origin) = report?;
     anyhow::ensure!(report.probes.len() == EVERY_MS.len(), "not observed: {:?}", report.reasons);
     let run_lasted = Duration::from_secs_f64(report.duration_ms / 1e3);
     anyhow::ensure!(
@@ -117,7 +117,7 @@ pub fn compare(seed: u64, count: usize) -> anyhow::Result<CutTally> {
     cuts.retain(|cut| cut.least() >= SHORTEST);
     let mut tally = CutTally { cuts: cuts.len(), ..CutTally::default() };
     for probe in &report.probes {
-        judge(probe, &cuts, begun, &mut tally);
+        judge(probe, &cuts, origin, &mut tally);
     }
     Ok(tally)
 }
@@ -138,8 +138,8 @@ fn probe(every_ms: u64) -> String {
     )
 }
 
-/// One run with all probes, in the namespace of the thread that calls; its fault is one of a made-up agent.
-fn observe(lasts: Duration) -> anyhow::Result<Report> {
+/// One run, and when it began: with all probes, in the namespace of the thread that calls; its fault is one of a made-up agent.
+fn observe(lasts: Duration) -> anyhow::Result<(Report, Instant)> {
     // On this thread alone, and those that it starts: no other one is in the namespace.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("no runtime")?.block_on(async {
@@ -160,17 +160,18 @@ fn observe(lasts: Duration) -> anyhow::Result<Report> {
     - wait: {lasts}ms"
         ));
         let console = faultline::report::Console::new(faultline::report::Output::Json);
-        Ok(run(&experiment, &place, &console, &Interrupt::default()).await)
+        let (recorder, interrupt) = (Recorder::nowhere(), Interrupt::default());
+        let report = run_recorded(&experiment, &place, &console, &interrupt, &recorder).await;
+        Ok((report, recorder.origin()))
     })
 }
 
-fn judge(probe: &ProbeReport, cuts: &[Cut], begun: Instant, tally: &mut CutTally) {
-    let ms = |at: Instant| at.saturating_duration_since(begun).as_secs_f64() * 1e3;
+fn judge(probe: &ProbeReport, cuts: &[Cut], origin: Instant, tally: &mut CutTally) {
+    let ms = |at: Instant| at.saturating_duration_since(origin).as_secs_f64() * 1e3;
     let every_ms = probe.every_ms;
     let mut reported: Vec<OutageReport> = probe.outages.clone();
     for cut in cuts {
-        // The run began a moment after the clock of this test.
-        let (early, late) = (ms(cut.after) - 300.0, ms(cut.until) + 50.0);
+        let (early, late) = (ms(cut.after) - APART_MS, ms(cut.until) + APART_MS);
         let is_this = |r: &OutageReport| r.began_ms < late && r.ended_ms > early;
         let (mine, others): (Vec<_>, Vec<_>) = reported.into_iter().partition(is_this);
         reported = others;

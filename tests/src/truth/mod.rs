@@ -16,7 +16,7 @@ use std::{
 
 use faultline::{
     report::{Console, OutageReport, Output, ProbeReport, Report},
-    run::{Interrupt, run},
+    run::{Interrupt, Recorder, run_recorded},
 };
 
 use tokio::{sync::watch, task::JoinHandle};
@@ -31,6 +31,8 @@ use crate::{
 
 /// Before the first outage: the look at the steady state takes two seconds at most.
 const LEAD: Duration = Duration::from_secs(4);
+/// What was reported so much before and after what was is still of that: less than half of what is between two.
+const APART_MS: f64 = 250.0;
 /// The shortest outage.
 const SHORTEST_MS: f64 = 20.0;
 /// The longest is so many times as long.
@@ -133,7 +135,6 @@ pub async fn compare(seed: u64, servers: u8, outages: usize) -> anyhow::Result<T
         }
     }
     let end = LEAD + subjects.iter().map(Subject::lasts).max().unwrap_or_default();
-    let begun = Instant::now();
     let (stop, stopped) = watch::channel(false);
     let serving: Vec<_> = subjects
         .iter()
@@ -145,20 +146,20 @@ pub async fn compare(seed: u64, servers: u8, outages: usize) -> anyhow::Result<T
             tokio::spawn(serve(subject.address, subject.service_time, plan, stopped.clone()))
         })
         .collect();
-    let report = observe(&subjects, end).await?;
+    let (report, origin) = observe(&subjects, end).await?;
     anyhow::ensure!(report.probes.len() == subjects.len(), "not observed: {:?}", report.reasons);
     anyhow::ensure!(!serving.iter().any(JoinHandle::is_finished), "a server has ended");
     stop.send_replace(true);
     let mut tally = Tally::default();
     for ((subject, serving), probe) in subjects.iter().zip(serving).zip(&report.probes) {
         let truth = serving.await??;
-        judge(subject, &truth, probe, begun, &mut tally);
+        judge(subject, &truth, probe, origin, &mut tally);
     }
     Ok(tally)
 }
 
-/// One run with a probe on each server; its fault is one of a made-up agent.
-async fn observe(subjects: &[Subject], lasts: Duration) -> anyhow::Result<Report> {
+/// One run, and when it began: with a probe on each server; its fault is one of a made-up agent.
+async fn observe(subjects: &[Subject], lasts: Duration) -> anyhow::Result<(Report, Instant)> {
     let authority = Authority::new()?;
     let agent = FakeAgent::start(&authority, "node1", Flaw::None).await?;
     let (place, _dir) = sim::place(
@@ -177,23 +178,24 @@ async fn observe(subjects: &[Subject], lasts: Duration) -> anyhow::Result<Report
         lasts.as_millis()
     ));
     let console = Console::new(Output::Json);
-    Ok(run(&experiment, &place, &console, &Interrupt::default()).await)
+    let (recorder, interrupt) = (Recorder::nowhere(), Interrupt::default());
+    let report = run_recorded(&experiment, &place, &console, &interrupt, &recorder).await;
+    Ok((report, recorder.origin()))
 }
 
 fn judge(
     subject: &Subject,
     truth: &[Outage],
     probe: &ProbeReport,
-    begun: Instant,
+    origin: Instant,
     tally: &mut Tally,
 ) {
-    let ms = |at: Instant| at.saturating_duration_since(begun).as_secs_f64() * 1e3;
+    let ms = |at: Instant| at.saturating_duration_since(origin).as_secs_f64() * 1e3;
     let every_ms = probe.every_ms;
     let mut reported: Vec<OutageReport> = probe.outages.clone();
     for outage in truth {
         let (from, to) = (ms(outage.began.0), ms(outage.ended.1));
-        // The run began a moment after the servers.
-        let (early, late) = (from - 300.0, to + 50.0);
+        let (early, late) = (from - APART_MS, to + APART_MS);
         let is_this = |r: &OutageReport| r.began_ms < late && r.ended_ms > early;
         let (mine, others): (Vec<_>, Vec<_>) = reported.into_iter().partition(is_this);
         reported = others;
