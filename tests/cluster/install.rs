@@ -1,8 +1,11 @@
 //! `install` and `uninstall`: what they put into a cluster, and that nothing of it stays.
 
-use faultline_tests::{cluster::kubectl, program::Running};
+use faultline_tests::{
+    cluster::{install, kubectl},
+    program::Running,
+};
 
-use super::{PATIENCE, install, installed};
+use super::{PATIENCE, installed};
 
 /// Everything in the cluster that could be ours, by name.
 fn objects() -> Vec<String> {

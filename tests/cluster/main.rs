@@ -17,14 +17,13 @@ mod refused;
 mod rollout;
 
 use std::{
-    process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use faultline_tests::{
-    cluster::{Namespace, image, install_flags, kubectl},
-    program::{Ended, Running, faultline},
+    cluster::{Namespace, install, kubectl},
+    program::{Ended, Running},
 };
 use serde_json::Value;
 
@@ -46,12 +45,6 @@ fn installed() -> MutexGuard<'static, ()> {
         assert_eq!(ended.code, Some(0), "install: {}", ended.text);
     }
     turn
-}
-
-fn install() -> Ended {
-    let mut command = Command::new(faultline());
-    command.args(["install", "--image", &image()]).args(install_flags());
-    Running::start_command(&mut command).end(Duration::from_mins(3))
 }
 
 /// An experiment in a file, which is gone with this.

@@ -8,7 +8,7 @@ use super::{PATIENCE, experiment, installed, name, node, nothing_is_injected, st
 
 const METHOD: &str = "    - partition: { between: [app, everything] }\n      for: 20s\n";
 
-/// Has the DaemonSet leave a node, and waits until it has.
+/// Has the `DaemonSet` leave a node, and waits until it has.
 pub(super) fn agents_leave(node: &str) {
     patch_agents(&format!(
         r#"{{"requiredDuringSchedulingIgnoredDuringExecution": {{"nodeSelectorTerms": [
