@@ -1,6 +1,11 @@
 //! Runs that are refused, and that nothing has happened then.
 
-use faultline_tests::cluster::{Namespace, echo_pods, watch_pod};
+use std::time::Duration;
+
+use faultline_tests::{
+    cluster::{Namespace, apply, echo_pods, get, test_image, until, watch_pod},
+    program::Running,
+};
 
 use super::{
     experiment, installed, node,
@@ -45,4 +50,32 @@ fn a_selector_of_nobody_says_what_there_is() {
     let ended = run(&experiment(&namespace, "", method));
     assert_eq!(ended.code, Some(3), "{}", ended.text);
     assert!(ended.text.contains("target `app` is nobody"), "{}", ended.text);
+
+    // Somebody of that name who waits for a node that is not there, and somebody who has ended.
+    for (name, more) in
+        [("waits", "nodeSelector: { no: where }"), ("ended", "restartPolicy: Never")]
+    {
+        let (namespace, image) = (namespace.name(), test_image());
+        apply(&format!(
+            "apiVersion: v1
+kind: Pod
+metadata: {{ name: {name}, namespace: {namespace}, labels: {{ app: {name} }} }}
+spec:
+  {more}
+  containers: [{{ name: main, image: \"{image}\", imagePullPolicy: IfNotPresent, command: [/bin/true] }}]
+"
+        ));
+    }
+    until("one has ended", Duration::from_mins(1), || {
+        let pod = get(&["pod", "-n", namespace.name(), "ended"]);
+        (pod["status"]["phase"] == "Succeeded").then_some(())
+    });
+    for (name, why) in [("waits", "on no node yet"), ("ended", "whose work is over")] {
+        let selector = format!("app={name}");
+        let args = ["inject", "kill", "--target", &selector, "-n", namespace.name()];
+        let ended = Running::start(&args).end(super::PATIENCE);
+        assert_eq!(ended.code, Some(3), "{}", ended.text);
+        let text = ended.text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains(why), "{text}");
+    }
 }

@@ -44,7 +44,9 @@ pub use events::Events;
 pub use watch::Watched;
 pub use workloads::{ObjectState, ObjectWatch};
 
-use crate::place::{AgentEndpoint, Credentials, ExecError, ExecOutcome, Needs, Pod, PodState, Via};
+use crate::place::{
+    AgentEndpoint, Aside, Credentials, ExecError, ExecOutcome, Needs, Pod, PodState, Via,
+};
 
 /// The namespace of an installation, or where it would be.
 #[derive(Debug, Clone)]
@@ -154,13 +156,23 @@ impl Cluster {
         states.filter(|pod| !pod.node.is_empty()).collect()
     }
 
+    /// The pods that no fault can be on.
+    pub fn pods_aside(&self) -> Aside {
+        let waiting = self.pod_states().into_iter().map(|state| state.pod);
+        let waiting = waiting.filter(|pod| pod.node.is_empty()).collect();
+        let pods = self.pods.now();
+        let over = pods.iter().filter(|pod| pod::is_over(pod));
+        let over = over.filter_map(|pod| Some(pod::state(pod, &BTreeMap::new())?.pod)).collect();
+        Aside { waiting, over }
+    }
+
     /// All pods whose work is not over, and how they are now.
     pub fn pod_states(&self) -> Vec<PodState> {
         let labels = self.node_labels();
         let none = BTreeMap::new();
         let services = self.services.get().map(|watched| Services::of(&watched.now()));
         let pods = self.pods.now();
-        let states = pods.iter().filter_map(|pod| {
+        let states = pods.iter().filter(|pod| !pod::is_over(pod)).filter_map(|pod| {
             let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());
             let mut state =
                 pod::state(pod, node.and_then(|node| labels.get(node)).unwrap_or(&none))?;

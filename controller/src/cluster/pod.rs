@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use faultline_proto::target::{Container, is_container_id};
 use k8s_openapi::api::core::v1;
 
-use crate::place::{Pod, PodState};
+use crate::place::{Pod, PodState, Toleration};
 
 /// The annotation by which the kubelet's uid of a static pod is known: the API server gives its mirror another one
 /// (`kubernetes.io/config.mirror` in the kubelet's `kubetypes`).
@@ -13,14 +13,17 @@ const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 /// The label by which a `ReplicaSet` tells its pods apart, and that its name ends with.
 const TEMPLATE_HASH_LABEL: &str = "pod-template-hash";
 
-/// A pod and how it is; `None` for one whose work is over.
+/// Whether its work is over: nothing of it runs any more, or will.
+pub(super) fn is_over(pod: &v1::Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// A pod and how it is; `None` for one that the API server tells less of than of every pod.
 pub(super) fn state(pod: &v1::Pod, node_labels: &BTreeMap<String, String>) -> Option<PodState> {
     let spec = pod.spec.as_ref()?;
     let status = pod.status.clone().unwrap_or_default();
     let phase = status.phase.clone().unwrap_or_default();
-    if matches!(phase.as_str(), "Succeeded" | "Failed") {
-        return None;
-    }
     let annotations = pod.metadata.annotations.clone().unwrap_or_default();
     let uid = annotations.get(MIRROR_ANNOTATION).or(pod.metadata.uid.as_ref())?.clone();
     let conditions = status.conditions.iter().flatten();
@@ -55,6 +58,7 @@ pub(super) fn state(pod: &v1::Pod, node_labels: &BTreeMap<String, String>) -> Op
                 .and_then(|seconds| u64::try_from(seconds).ok())
                 .map(Duration::from_secs),
             terminating: pod.metadata.deletion_timestamp.is_some(),
+            tolerations: spec.tolerations.iter().flatten().map(toleration).collect(),
         },
         ready,
         restarts,
@@ -74,6 +78,18 @@ fn containers(spec: &v1::PodSpec, statuses: &[v1::ContainerStatus]) -> Vec<Conta
         is_container_id(id).then(|| Container { name: container.name.clone(), id: id.to_owned() })
     };
     spec.containers.iter().filter_map(running).collect()
+}
+
+/// An empty key with the operator `Exists` is every key, and an empty effect every effect.
+fn toleration(toleration: &v1::Toleration) -> Toleration {
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let exists = toleration.operator.as_deref() == Some("Exists");
+    Toleration {
+        key: given(&toleration.key),
+        value: (!exists).then(|| toleration.value.clone().unwrap_or_default()),
+        effect: given(&toleration.effect),
+        is_limited: toleration.toleration_seconds.is_some(),
+    }
 }
 
 /// What made it, as `kubectl` writes it: `deployment/api`. Of a `ReplicaSet`'s pod that is the Deployment, whose name
@@ -137,9 +153,10 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_whose_work_is_over_is_none() {
+    fn a_pod_may_be_over() {
         let over = r#"{"metadata": {"name": "job", "namespace": "shop", "uid": "u"},
             "spec": {"containers": []}, "status": {"phase": "Succeeded"}}"#;
-        assert_eq!(state(&pod(over), &BTreeMap::new()), None);
+        assert!(is_over(&pod(over)));
+        assert!(!is_over(&pod(&over.replace("Succeeded", "Pending"))));
     }
 }

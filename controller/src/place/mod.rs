@@ -2,9 +2,11 @@
 //!
 //! A place is the sandbox, an inventory file or a Kubernetes cluster. Whoever runs an experiment does not know which.
 
+mod aside;
 pub mod inventory;
 mod needs;
 mod state;
+mod toleration;
 
 use std::{collections::BTreeMap, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
@@ -12,9 +14,11 @@ use faultline_proto::target::{self, Target};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use self::aside::Aside;
 use self::inventory::{Inventory, InventoryError};
 pub use self::needs::Needs;
 pub use self::state::{NotTold, PodState};
+pub use self::toleration::Toleration;
 use crate::{
     agents::Dial,
     cluster::{Cluster, ClusterError},
@@ -63,6 +67,9 @@ pub struct Pod {
     /// It is being deleted, and still there; only a cluster tells that.
     #[serde(skip)]
     pub terminating: bool,
+    /// Which taints of its node it bears; only a cluster tells that.
+    #[serde(skip)]
+    pub tolerations: Vec<Toleration>,
 }
 
 impl Pod {

@@ -26,15 +26,17 @@ pub use follow::Follower;
 pub use guard::{ENABLED, Guard, NodeSays, OptIn};
 pub use healthy::fewest_healthy;
 pub use leader::{Leaders, holder_of};
+
 pub use nobody::not_told;
 pub use rounds::Rounds;
 pub use select::{Selection, candidates, matches, select};
 pub use what::{On, What};
 
+use self::nobody::why_aside;
 use crate::{
     cluster::fault::{API_SERVER, Expanded as OnObject, ObjectKind},
     experiment::{Experiment, FaultSpec, Inject, Leaf, Selector},
-    place::Pod,
+    place::{Aside, Pod},
 };
 
 /// Why an experiment cannot be run on these pods. Nothing has been done.
@@ -146,6 +148,8 @@ pub struct Ground {
     pub leaders: Leaders,
     /// Whom no fault may be on.
     pub guard: Guard,
+    /// Whom none can be on.
+    pub aside: Aside,
 }
 
 /// A step of the plan.
@@ -222,7 +226,14 @@ impl Plan {
     pub fn on(experiment: &Experiment, pods: &[Pod], ground: &Ground) -> Result<Self, PlanError> {
         let mut targets = BTreeMap::new();
         for (name, selector) in &experiment.targets {
-            let selection = select(name, selector, pods, experiment.seed, &ground.leaders)?;
+            let selection = select(name, selector, pods, experiment.seed, &ground.leaders);
+            let selection =
+                selection.map_err(|error| match why_aside(selector, &ground.aside) {
+                    Some(why) if candidates(selector, pods).is_empty() => {
+                        PlanError::Empty { target: name.clone(), why, span: selector.span }
+                    }
+                    _ => error,
+                })?;
             targets.insert(name.clone(), selection);
         }
         let groups = groups(&targets, pods);

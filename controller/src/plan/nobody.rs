@@ -7,7 +7,7 @@ use faultline_proto::yaml::nearest;
 use super::select::{candidates, matches};
 use crate::{
     experiment::{Field, FieldRequirement, LabelOperator, LabelRequirement, Selector},
-    place::Pod,
+    place::{Aside, Pod},
     report::counted,
 };
 
@@ -63,6 +63,23 @@ pub(super) fn why_nobody(selector: &Selector, pods: &[Pod]) -> String {
         .or_else(|| unmet_state(selector, pods))
         .or_else(|| selector.field_selector.iter().find_map(|one| unmet_field(one, pods)))
         .unwrap_or_else(|| "each condition matches some pod, but no pod matches all of them".into())
+}
+
+/// Why a selector means nobody, where it would mean pods that no fault can be on.
+pub(super) fn why_aside(selector: &Selector, aside: &Aside) -> Option<String> {
+    let meant = |pods: &[Pod]| {
+        let mut meant = pods.iter().filter(|pod| matches(selector, pod));
+        let first = meant.next()?;
+        let name = format!("{}/{}", first.namespace, first.name);
+        Some((counted(1 + meant.count(), "pod"), name))
+    };
+    if let Some((count, first)) = meant(&aside.waiting) {
+        return Some(format!(
+            "{count} would match, on no node yet ({first}); `kubectl describe pod` says what is waited for"
+        ));
+    }
+    let (count, first) = meant(&aside.over)?;
+    Some(format!("{count} would match, whose work is over ({first}): nothing of that runs"))
 }
 
 /// `; did you mean …?`, or what there is.
@@ -223,4 +240,23 @@ fn unmet_field(requirement: &FieldRequirement, pods: &[Pod]) -> Option<String> {
         String::new()
     };
     Some(format!("no pod has `{requirement}`{instead}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_a_node_or_is_over_is_told_of() {
+        let pod =
+            |name: &str| Pod { namespace: "shop".into(), name: name.into(), ..Pod::default() };
+        let selector = |name: &str| Selector { names: vec![name.into()], ..Selector::default() };
+        let aside = Aside { waiting: vec![pod("api-1")], over: vec![pod("job-1")] };
+        let why = |name| why_aside(&selector(name), &aside);
+        assert!(
+            why("api-1").is_some_and(|why| why.starts_with("1 pod would match, on no node yet"))
+        );
+        assert!(why("job-1").is_some_and(|why| why.contains("over (shop/job-1)")));
+        assert_eq!(why("db-1"), None);
+    }
 }

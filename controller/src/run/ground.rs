@@ -26,7 +26,8 @@ pub(super) async fn survey(
     };
     let pods = place.pods();
     let leaders = leaders::ask(experiment, place, &pods).await;
-    Ok((pods, Ground { leaders, guard }))
+    let aside = place.cluster().map(Cluster::pods_aside).unwrap_or_default();
+    Ok((pods, Ground { leaders, guard, aside }))
 }
 
 fn opt_in(experiment: &Experiment) -> Option<OptIn> {

@@ -96,7 +96,7 @@ pub fn report_in_pod(experiment: &str, patience: Duration) -> Value {
         "    - name: reader
       image: {}
       imagePullPolicy: IfNotPresent
-      command: [/bin/sh, -c, \"until cat /reports/*/run.json 2>/dev/null; do sleep 1; done; sleep 600\"]
+      command: [/bin/sh, -c, \"until cat /reports/*/run.json 2>/dev/null; do sleep 1; done; echo; sleep 600\"]
       volumeMounts: [{{ name: reports, mountPath: /reports }}]
 ",
         test_image()

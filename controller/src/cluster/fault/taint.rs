@@ -117,6 +117,11 @@ fn is_name(text: &str) -> bool {
 }
 
 impl Spec {
+    fn is_borne_by(&self, pod: &Pod) -> bool {
+        let (key, value, effect) = (self.key.as_str(), self.value.as_deref(), self.effect);
+        pod.tolerations.iter().any(|one| one.bears(key, value, effect))
+    }
+
     fn is_it(&self, taint: &Value) -> bool {
         taint["key"] == self.key.as_str() && taint["effect"] == self.effect
     }
@@ -127,11 +132,12 @@ impl Kind for Spec {
         self.nodes.targets()
     }
 
-    /// `NoExecute` may hit everybody there: who tolerates the taint is not asked. Others hit nobody.
+    /// `NoExecute` hits everybody there who does not tolerate it. Others hit nobody.
     fn expand(&self, chosen: &[&Pod], all: &[Pod]) -> Result<Vec<Expanded>, String> {
         let evicts = self.effect == "NoExecute";
         let expanded = |object| {
-            let hits = if evicts { pods_on(&object, all, |_| true) } else { Vec::new() };
+            let goes = |pod: &Pod| evicts && !self.is_borne_by(pod);
+            let hits = pods_on(&object, all, goes);
             Expanded { object, hits, beside: Vec::new() }
         };
         Ok(self.nodes.named(chosen)?.into_iter().map(expanded).collect())

@@ -6,7 +6,7 @@ use faultline_proto::yaml::{self, Problems};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::cluster::fault::look::Pods;
+use crate::{cluster::fault::look::Pods, place::Toleration};
 
 fn decoded(kind: &str, body: &str) -> Result<Spec, Vec<String>> {
     let mut problems = Problems::new();
@@ -77,7 +77,11 @@ fn what_is_hit_is_what_goes() {
         pod("db-0", "statefulset/db", "a"),
         pod("db-1", "statefulset/db", "b"),
         pod("db-10", "statefulset/db", "b"),
-        pod("log-x", "daemonset/log", "b"),
+        Pod {
+            // As kube-proxy and agents have it: everything is borne.
+            tolerations: vec![Toleration::default()],
+            ..pod("log-x", "daemonset/log", "b")
+        },
         pod("api-1", "deployment/api", "b"),
     ];
     let hits = |kind: &str, body: &str| {
@@ -102,7 +106,9 @@ fn what_is_hit_is_what_goes() {
     assert!(!drained.contains(&"uid-log-x".to_owned()), "a DaemonSet's pod stays: {drained:?}");
     assert_eq!(drained.len(), 4);
     assert_eq!(hits("taint", "{ target: db, effect: NoSchedule }").1.len(), 0);
-    assert_eq!(hits("taint", "{ target: db, effect: NoExecute }").1.len(), 5);
+    let (_, driven_off) = hits("taint", "{ target: db, effect: NoExecute }");
+    assert!(!driven_off.contains(&"uid-log-x".to_owned()), "it bears that: {driven_off:?}");
+    assert_eq!(driven_off.len(), 4);
 }
 
 fn planned(
