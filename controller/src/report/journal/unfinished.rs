@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{ALIVE_EVERY, Event, Journal, Phase, Prepared, observed};
 use crate::{
+    cluster::fault::{API_SERVER, DEADLINE_SLACK},
     experiment::Assertion,
     report::{
         AgentReport, AssertionReport, InjectionReport, PhaseReport, PodReport, Report,
@@ -324,6 +325,13 @@ fn may_last(
         |at| format!("was in effect from {} on", time(from_ms(at))),
     );
     let asked = if known.revert_asked { " Its revert had been asked for." } else { "" };
+    if node == API_SERVER {
+        let end = api_end(known, last_ms, wall);
+        return format!(
+            "the {kind} of {target} through the {node} {since}, and nothing says that it was reverted.{asked} {end}. \
+             `faultline ps` shows what there is now"
+        );
+    }
     let now_ms = millis_of(journal.read_at.as_millis()) - origin_ms(journal);
     let by = |end_ms: f64| {
         let ended =
@@ -348,6 +356,22 @@ fn may_last(
     )
 }
 
+/// What takes a change of an object back: it has no lease.
+fn api_end(known: &Known, last_ms: f64, wall: &impl Fn(f64) -> String) -> String {
+    let lasts_ms = known.prepared.lasts_ms;
+    if lasts_ms <= 0.0 {
+        return "It was over at once, where it was done at all".into();
+    }
+    let from_ms = known.injected_ms.or(known.ordered_ms).unwrap_or(last_ms);
+    let end_ms = from_ms + lasts_ms + millis_of(DEADLINE_SLACK.as_millis());
+    format!(
+        "No lease ends it: `faultline controller`, where it stands by in the cluster, takes it back at its deadline, {} \
+         after the run began ({}), and `faultline halt` at once",
+        time(self::from_ms(end_ms)),
+        wall(end_ms)
+    )
+}
+
 /// When the run began by the wall clock, in milliseconds since 1970.
 fn origin_ms(journal: &Journal) -> f64 {
     journal.lines.first().map_or(0.0, |line| millis_of(line.wall_unix_ms) - line.at_ms)
@@ -360,4 +384,33 @@ fn from_ms(ms: f64) -> Duration {
 #[allow(clippy::cast_precision_loss, reason = "milliseconds are far below 2^52")]
 fn millis_of(ms: impl TryInto<u64>) -> f64 {
     ms.try_into().unwrap_or(u64::MAX) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prepared(lasts_ms: f64) -> Known {
+        Known::new(&Prepared {
+            fault: "00000000000000a1".into(),
+            kind: "scale".into(),
+            node: API_SERVER.into(),
+            target: "shop/deployment/api".into(),
+            plan: "scale it to 0".into(),
+            lasts_ms,
+            deadline_ms: 0.0,
+        })
+    }
+
+    #[test]
+    fn what_was_changed_through_the_api_server_has_a_deadline_and_no_lease() {
+        let wall = |at_ms: f64| format!("wall {at_ms}");
+        let mut known = prepared(8_000.0);
+        known.injected_ms = Some(2_000.0);
+        let end = api_end(&known, 3_000.0, &wall);
+        assert!(end.contains("faultline controller") && end.contains("faultline halt"), "{end}");
+        assert!(end.contains("wall 20000"), "8 s from second 2 on, and 10 s: {end}");
+        assert!(!end.contains("with its lease"), "{end}");
+        assert!(api_end(&prepared(0.0), 3_000.0, &wall).contains("at once"));
+    }
 }
