@@ -17,7 +17,7 @@ use faultline_tests::{
 use serde_json::Value;
 
 /// How often a pod is cut.
-const CUTS: usize = 100;
+const CUTS: usize = 200;
 /// Pods of each half.
 const HALF: usize = 30;
 

@@ -2,6 +2,7 @@
 //! allowed.
 
 mod asker_gone;
+mod marks;
 mod nodes;
 mod refused;
 mod workloads;
