@@ -237,6 +237,7 @@ fn help_has_examples_and_exit_codes_and_names_every_kind() {
 fn what_inject_prints_is_an_experiment_that_validates() {
     for args in [
         &["kill", "--target", "app=api,tier=web", "-n", "shop", "--every", "1s", "--for", "1m"][..],
+        &["kill", "--target", "owner=deployment/api,owner=team-a"],
         &["kill", "--target", "name=api-0,name=api-1", "--processes", "all", "--signal", "term"],
         &["partition", "--between", "app=a", "--between", "everything", "--for", "30s"],
         &[

@@ -18,7 +18,8 @@ use crate::experiment::{self, API_VERSION, FaultKind, FileError, KIND, LoadError
 const SOURCE_NAME: &str = "<command line>";
 
 pub(super) const AFTER_HELP: &str = "\
-Pods are chosen by labels (app=api, or app=api,tier=web) or by name (name=api-0).
+Pods are chosen by labels (app=api, or app=api,tier=web), by name (name=api-0), or by what made them
+(owner=deployment/api).
 
 Examples:
   faultline inject partition --from app=api --to app=db -n shop --for 30s --sandbox
@@ -267,11 +268,15 @@ fn write_side(
         let pair = part.split_once('=').filter(|(key, value)| !key.is_empty() && !value.is_empty());
         let Some((key, value)) = pair else {
             return Err(format!(
-                "--{flag}: `{part}` does not say which pods: write LABEL=VALUE, such as app=api, or name=POD"
+                "--{flag}: `{part}` does not say which pods: write LABEL=VALUE, such as app=api, or \
+                 name=POD, or owner=KIND/NAME"
             ));
         };
         if key == "name" {
             names.push(scalar(value));
+        } else if key == "owner" && value.contains('/') {
+            // No label's value has a slash.
+            targets.line(6, &format!("owner: {}", scalar(value)), Some(&flag));
         } else {
             labels.push((key, value));
         }

@@ -36,9 +36,14 @@ pub(super) async fn ps(place: &Place) -> Overview {
         Ok(reason) => overview.halted.extend(reason.map(halted)),
         Err(error) => overview.refused.push(refused(&error)),
     }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     for bearer in bearers(&mut overview, cluster).await {
         match &bearer.undo {
-            Ok(_) => overview.injections.push(injected(&bearer, "active", Vec::new())),
+            Ok(_) => {
+                // Whoever was to take it back has not.
+                let late = is_overdue(&bearer, now).into_iter().collect();
+                overview.injections.push(injected(&bearer, "active", late));
+            }
             Err(why) => overview.stuck.push(stuck(&bearer, why)),
         }
     }
