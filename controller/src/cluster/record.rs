@@ -11,10 +11,12 @@ use kube::{
 use serde_json::Value;
 
 use super::{Asked, Cluster, ClusterError, install::labels_of};
-use crate::report::Report;
+use crate::report::{Report, Verdict};
 
 /// Records that are kept.
 const KEPT_MAX: usize = 20;
+/// Of runs that were refused, beside those: a schedule that is always refused drives no other out.
+const REFUSED_KEPT_MAX: usize = 5;
 /// What one may hold: a server takes 1 MiB of an object.
 const RECORD_BYTES_MAX: usize = 768 * 1024;
 /// The label that records are known by, and those that they are found by.
@@ -98,11 +100,19 @@ fn bounded(mut report: Value) -> String {
     report.to_string()
 }
 
-/// The names of those that are not among the newest.
+/// The names of those that are not among the newest of their sort.
 fn too_old(mut all: Vec<ObjectMeta>) -> Vec<String> {
     all.sort_by_key(|one| one.creation_timestamp.as_ref().map(|time| time.0));
-    let old = all.len().saturating_sub(KEPT_MAX);
-    all.into_iter().take(old).filter_map(|one| one.name).collect()
+    let is_refused = |one: &ObjectMeta| {
+        let verdict = one.labels.as_ref().and_then(|labels| labels.get(VERDICT_LABEL));
+        verdict.is_some_and(|verdict| verdict == Verdict::Refused.name())
+    };
+    let (refused, others): (Vec<_>, Vec<_>) = all.into_iter().partition(is_refused);
+    let old = |sort: Vec<ObjectMeta>, kept: usize| {
+        let old = sort.len().saturating_sub(kept);
+        sort.into_iter().take(old).filter_map(|one| one.name)
+    };
+    old(others, KEPT_MAX).chain(old(refused, REFUSED_KEPT_MAX)).collect()
 }
 
 #[cfg(test)]
@@ -121,6 +131,12 @@ mod tests {
         let all: Vec<ObjectMeta> = (0..22).rev().map(made).collect();
         assert_eq!(too_old(all), ["run-0", "run-1"]);
         assert!(too_old((0..20).map(made).collect()).is_empty());
+        let refused = |second: i64| ObjectMeta {
+            labels: Some(BTreeMap::from([(VERDICT_LABEL.to_owned(), "refused".to_owned())])),
+            ..made(second)
+        };
+        let many = (0..20).map(made).chain((20..26).map(refused)).collect();
+        assert_eq!(too_old(many), ["run-20"], "of what was refused only");
     }
 
     #[test]

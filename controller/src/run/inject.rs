@@ -39,8 +39,8 @@ const COMMIT_SLACK: Duration = Duration::from_secs(5);
 /// How long an agent may take to revert while other faults of the step go on, at least.
 const REVERT_ASIDE_MIN: Duration = Duration::from_millis(250);
 /// What is said of faults through the API server where this program ends at once.
-const LEFT_IN_API: &str = "what was changed through the API server has no lease: `faultline controller` in the cluster \
-    restores it at its deadline, and `faultline halt` at once";
+const LEFT_IN_API: &str = "what was changed through the API server has no lease: `faultline halt` restores it at once, and \
+    `faultline controller`, where it stands by in the cluster, at its deadline";
 /// How long an agent may take to tell of its effects while they are looked for.
 const LIST_MAX: Duration = Duration::from_secs(1);
 

@@ -104,8 +104,8 @@ impl Held {
         let why = crate::run::one_line(error);
         self.failure.clone_from(&why);
         self.residue = vec![format!(
-            "{} bears the record of it still ({why}); `faultline controller` in the cluster restores it at {until}, and \
-             `faultline halt` at once",
+            "{} bears the record of it still ({why}); `faultline halt` restores it at once, and `faultline controller`, \
+             where it stands by in the cluster, at {until}",
             self.injection.object
         )];
     }
