@@ -11,7 +11,8 @@ pub struct Sample {
     pub began: Duration,
     /// How long it took.
     pub took: Duration,
-    /// Both times may be off by this together: how well the clock is known that they were read from; zero for our own.
+    /// Both times may be off by this together: how well the clock is known that they were read from (our own is), and how
+    /// late the attempt was under way.
     pub uncertainty: Duration,
     /// Why it failed; `None`: it succeeded.
     pub failure: Option<Failure>,

@@ -1,9 +1,12 @@
 //! When attempts are made from a pod, and that each of them is told. The schedule is open, as the
 //! controller's: an attempt begins when its time has come, whether or not the one before it was answered.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use faultline_probe::{Attempt, Failure, FailureKind, Sample};
+use faultline_probe::{Attempt, Failure, FailureKind, Sample, with_lateness};
 use faultline_proto::units;
 use tokio::{
     sync::mpsc,
@@ -66,7 +69,8 @@ pub(super) async fn run(
                     Some(not_made(began))
                 } else {
                     under_way.push(began);
-                    running.spawn(one(Arc::clone(&attempt), sockets.clone(), times.timeout, began));
+                    let due = (Instant::now(), began);
+                    running.spawn(one(Arc::clone(&attempt), sockets.clone(), times.timeout, due));
                     continue;
                 }
             },
@@ -88,21 +92,22 @@ async fn one(
     attempt: Arc<Attempt>,
     sockets: Sockets,
     timeout: Duration,
-    began: Duration,
+    (due, began): (Instant, Duration),
 ) -> Sample {
     let outcome = time::timeout(timeout, async {
         let dialer = PodDialer::new(sockets).await?;
         attempt.run(&dialer).await
     });
+    let (outcome, uncertainty) = with_lateness(due, outcome).await;
     let late = || {
         let text = format!("no answer within {}", units::duration(timeout));
         Failure::new(FailureKind::Timeout, text)
     };
-    let (failure, value) = match outcome.await.unwrap_or_else(|_| Err(late())) {
+    let (failure, value) = match outcome.unwrap_or_else(|_| Err(late())) {
         Ok(value) => (None, value),
         Err(failure) => (Some(failure), None),
     };
-    Sample { uncertainty: Duration::ZERO, began, took: now().saturating_sub(began), failure, value }
+    Sample { uncertainty, began, took: now().saturating_sub(began), failure, value }
 }
 
 fn not_made(began: Duration) -> Sample {

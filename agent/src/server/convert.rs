@@ -150,6 +150,7 @@ pub(super) fn observation(observation: observe::Observation) -> pb::Observation 
     let attempt = observation.sample.map(|sample| pb::Attempt {
         began_boottime_ns: nanos(sample.began),
         took_ns: nanos(sample.took),
+        late_ns: nanos(sample.uncertainty),
         failure: sample
             .failure
             .map(|failure| pb::Failure { kind: failure.kind.name().into(), text: failure.text }),

@@ -123,7 +123,7 @@ impl Told {
         let settled = here(observation.settled_until_boottime_ns).max(self.until);
         let uncertainty = clock.uncertainty();
         let sample = observation.attempt.map(|attempt| Sample {
-            uncertainty,
+            uncertainty: uncertainty + Duration::from_nanos(attempt.late_ns),
             began: here(attempt.began_boottime_ns),
             took: Duration::from_nanos(attempt.took_ns),
             failure: attempt.failure.as_ref().map(failure),

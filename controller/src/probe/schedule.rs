@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use faultline_probe::{Failure, FailureKind, Sample};
+use faultline_probe::{Failure, FailureKind, Sample, with_lateness};
 use faultline_proto::units;
 use tokio::{sync::Semaphore, task::JoinHandle, time};
 
@@ -53,7 +53,7 @@ async fn schedule(probe: Probe, target: Arc<Target>, samples: Samples) {
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Burst);
     loop {
         ticks.tick().await;
-        let began = samples.now();
+        let (due, began) = (Instant::now(), samples.now());
         let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
             let text = format!("{CONCURRENT_MAX} attempts wait for an answer already");
             let failure = Some(Failure::new(FailureKind::Dropped, text));
@@ -69,7 +69,8 @@ async fn schedule(probe: Probe, target: Arc<Target>, samples: Samples) {
         samples.begin(began);
         let (target, samples, timeout) = (Arc::clone(&target), samples.clone(), probe.timeout);
         tokio::spawn(async move {
-            let outcome = time::timeout(timeout, target.attempt(timeout)).await;
+            let attempt = time::timeout(timeout, target.attempt(timeout));
+            let (outcome, uncertainty) = with_lateness(due, attempt).await;
             let late = || {
                 let limit = units::duration(timeout);
                 Failure::new(FailureKind::Timeout, format!("no answer within {limit}"))
@@ -79,7 +80,7 @@ async fn schedule(probe: Probe, target: Arc<Target>, samples: Samples) {
                 Err(failure) => (Some(failure), None),
             };
             let took = samples.now().saturating_sub(began);
-            samples.end(Sample { uncertainty: Duration::ZERO, began, took, failure, value });
+            samples.end(Sample { uncertainty, began, took, failure, value });
             drop(place);
         });
     }
