@@ -14,6 +14,7 @@ mod monitoring;
 mod ops;
 mod preflight;
 mod scale;
+mod seen_from;
 mod stop;
 mod told;
 mod truth;

@@ -81,6 +81,8 @@ pub enum Flaw {
     AmendsInVain,
     /// It refuses every Prepare from the second one on.
     RefusesMore,
+    /// Of what it is asked to try from a pod, it says that every attempt fails.
+    SeesFailures,
 }
 
 /// What an agent was asked.
@@ -98,6 +100,8 @@ pub struct Calls {
     pub reverts: AtomicU32,
     /// What was prepared, in dry runs not.
     pub prepared: Mutex<Vec<pb::Injection>>,
+    /// What was to be tried from its pods.
+    pub observed: Mutex<Vec<pb::ObserveRequest>>,
     /// What was amended.
     pub amended: Mutex<Vec<pb::Amendment>>,
     /// When the last Commit took place there.
@@ -114,6 +118,7 @@ pub struct FakeAgent {
     /// What it was asked.
     pub calls: Arc<Calls>,
     held: Held,
+    gone: Gone,
     last_halt_ns: Arc<AtomicU64>,
     begun: Instant,
     task: tokio::task::JoinHandle<()>,
@@ -135,7 +140,7 @@ impl FakeAgent {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let endpoint = AgentEndpoint::direct(node, listener.local_addr()?.to_string());
         let calls = Arc::new(Calls::default());
-        let (held, begun) = (Held::default(), Instant::now());
+        let (held, gone, begun) = (Held::default(), Gone::default(), Instant::now());
         let last_halt_ns = Arc::<AtomicU64>::default();
         let service = Service {
             node: node.into(),
@@ -143,13 +148,14 @@ impl FakeAgent {
             begun,
             calls: Arc::clone(&calls),
             held: Arc::clone(&held),
+            gone: Arc::clone(&gone),
             last_halt_ns: Arc::clone(&last_halt_ns),
         };
         let server = Server::builder().tls_config(tls)?.add_service(AgentServer::new(service));
         let task = tokio::spawn(async move {
             drop(server.serve_with_incoming(TcpListenerStream::new(listener)).await);
         });
-        Ok(Self { endpoint, calls, held, last_halt_ns, begun, task })
+        Ok(Self { endpoint, calls, held, gone, last_halt_ns, begun, task })
     }
 
     /// As if another run had a fault on the pod with this uid.
@@ -177,8 +183,9 @@ impl FakeAgent {
         self.last_halt_ns.store(nanos_since(self.begun), Ordering::SeqCst);
     }
 
-    /// As if the pod with this uid had gone: its faults are reverted.
+    /// As if the pod with this uid had gone: its faults are reverted, and nothing is tried from it any more.
     pub fn lose_target(&self, uid: &str) {
+        all(&self.gone).push(uid.into());
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         for status in held.values_mut() {
             if status.target.as_ref().is_some_and(|target| target.pod_uid == uid) {
@@ -197,6 +204,8 @@ impl FakeAgent {
 
 /// What an agent holds, by fault id.
 type Held = Arc<Mutex<BTreeMap<String, pb::InjectionStatus>>>;
+/// The uids of pods that have gone.
+type Gone = Arc<Mutex<Vec<String>>>;
 
 /// The boot time of an agent that has begun then.
 fn nanos_since(begun: Instant) -> u64 {
@@ -210,6 +219,7 @@ struct Service {
     begun: Instant,
     calls: Arc<Calls>,
     held: Held,
+    gone: Gone,
     last_halt_ns: Arc<AtomicU64>,
 }
 
@@ -262,16 +272,31 @@ impl Agent for Service {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<pb::WatchResponse, Status>> + Send>>;
     type ObserveStream = Pin<Box<dyn Stream<Item = Result<pb::Observation, Status>> + Send>>;
 
-    /// Says that all went well up to now, and then no more: the flaw of all fakes.
-    async fn observe(&self, _: Request<pb::ObserveRequest>) -> Answer<Self::ObserveStream> {
-        let now = self.now_ns();
-        let attempt = pb::Attempt { began_boottime_ns: now, ..pb::Attempt::default() };
-        let well = pb::Observation { attempt: Some(attempt), settled_until_boottime_ns: now + 1 };
-        let silence = futures::StreamExt::chain(
-            futures::stream::iter([Ok(well)]),
-            futures::stream::pending(),
-        );
-        Ok(Response::new(Box::pin(silence)))
+    /// Says that all goes well, as often as is asked, as long as the pod is there.
+    async fn observe(&self, request: Request<pb::ObserveRequest>) -> Answer<Self::ObserveStream> {
+        let request = request.into_inner();
+        all(&self.calls.observed).push(request.clone());
+        let uid = request.target.map(|target| target.pod_uid).unwrap_or_default();
+        let every = Duration::from_millis(request.every_ms.max(1));
+        let (gone, begun) = (Arc::clone(&self.gone), self.begun);
+        let failure = (self.flaw == Flaw::SeesFailures)
+            .then(|| pb::Failure { kind: "timeout".into(), text: "so the fake says".into() });
+        let stream = futures::stream::unfold((), move |()| {
+            let (gone, uid, failure) = (Arc::clone(&gone), uid.clone(), failure.clone());
+            async move {
+                tokio::time::sleep(every).await;
+                if all(&gone).contains(&uid) {
+                    return None;
+                }
+                let now = nanos_since(begun);
+                let attempt =
+                    pb::Attempt { began_boottime_ns: now, failure, ..pb::Attempt::default() };
+                let attempt = Some(attempt);
+                let settled_until_boottime_ns = now + 1;
+                Some((Ok(pb::Observation { attempt, settled_until_boottime_ns }), ()))
+            }
+        });
+        Ok(Response::new(Box::pin(stream)))
     }
 
     async fn describe(&self, _: Request<pb::DescribeRequest>) -> Answer<pb::DescribeResponse> {

@@ -97,7 +97,7 @@ impl Observers {
             .map_err(|_panicked| ObserveError::NotReady("the pod could not be found".into()))??;
         let (tell, told) = mpsc::channel(schedule::TOLD_LEN_MAX);
         let times = schedule::Times { every: request.every, timeout: request.timeout };
-        let observing = schedule::run(attempt, sockets, times, tell);
+        let observing = schedule::run(attempt, sockets, times, tell, move || main.is_alive());
         tokio::spawn(async move {
             // Whichever ends first ends the other: attempts do not outlive either.
             tokio::select! {

@@ -40,12 +40,14 @@ pub(super) async fn gone(process: ProcessId) {
     }
 }
 
-/// Tries until nobody listens any more.
+/// Tries until nobody listens any more, or something fails that may have failed because the pod has gone
+/// (`is_there`): that is not told, since it says nothing of what is tried.
 pub(super) async fn run(
     attempt: Attempt,
     sockets: Sockets,
     times: Times,
     tell: mpsc::Sender<Observation>,
+    is_there: impl Fn() -> bool,
 ) {
     let attempt = Arc::new(attempt);
     let mut ticks = time::interval(times.every);
@@ -77,6 +79,9 @@ pub(super) async fn run(
             _ = signs.tick() => None,
             () = tell.closed() => return,
         };
+        if sample.as_ref().is_some_and(|sample| sample.failure.is_some()) && !is_there() {
+            return;
+        }
         if let Some(at) = sample.as_ref().and_then(|s| under_way.iter().position(|b| *b == s.began))
         {
             under_way.swap_remove(at);

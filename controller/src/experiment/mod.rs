@@ -38,6 +38,7 @@ pub use kubernetes::{Figure, KubernetesProbe, Object, ObjectKind};
 pub use load::{FileError, LoadErrors, Loaded, load, load_source};
 pub use mode::{Leader, Mode};
 pub use pods::{PodsProbe, Whose};
+pub use probes::is_made_from;
 pub use required_place::{PlaceFacts, RequiredPlace};
 pub use safety::{ALWAYS_PROTECTED, BlastRadius, Safety};
 pub use selector::{Field, FieldRequirement, LabelOperator, LabelRequirement, Owner, Selector};

@@ -5,6 +5,7 @@ use std::time::Duration;
 use faultline_proto::{
     limits::{PROBE_EVERY_MAX, PROBE_EVERY_MIN, PROBE_TIMEOUT_MAX, PROBE_TIMEOUT_MIN},
     probe::{self, Exec, Spec},
+    target::Target,
     units,
     yaml::{self, Fields, Node, Problems, Span, Spanned},
 };
@@ -25,6 +26,26 @@ const PODS: &str = "pods";
 const KUBERNETES: &str = "kubernetes";
 /// The same kinds: none of them is made from a pod's network, nor is a load.
 const OF_PLACE: [&str; 3] = [EXEC, PODS, KUBERNETES];
+
+/// What stands in a report between the name of a probe and that of the pod that it is made from. It is in no name.
+const FROM_MARK: char = '@';
+
+impl Probe {
+    /// What it is called in reports as it is made from a pod, also once it goes on from another one.
+    pub fn name_from(&self, pod: &Target) -> String {
+        format!("{}{FROM_MARK}{pod}", self.name)
+    }
+
+    /// Whether it is the probe of this name in the experiment, or that as it is made from one of its pods.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.from.is_some() && is_made_from(&self.name, name)
+    }
+}
+
+/// Whether what is reported under a name is the probe `of`, as it is made from a pod.
+pub fn is_made_from(reported: &str, of: &str) -> bool {
+    reported.split_once(FROM_MARK).is_some_and(|(name, _)| name == of)
+}
 
 /// Decodes a list of probes or loads. Those with mistakes are left out: the mistakes are told. `names` are
 /// those that are taken already.

@@ -7,6 +7,7 @@ mod guard;
 mod healthy;
 mod leader;
 mod nobody;
+mod observers;
 mod rounds;
 mod select;
 mod what;
@@ -28,6 +29,7 @@ pub use healthy::fewest_healthy;
 pub use leader::{Leaders, holder_of};
 
 pub use nobody::not_told;
+pub use observers::Observers;
 pub use rounds::Rounds;
 pub use select::{Selection, candidates, matches, select};
 pub use what::{On, What};

@@ -25,7 +25,7 @@ pub use latency::Latency;
 pub use object::ObjectAttempt;
 pub use outage::{Outage, union};
 pub use pods::PodsAttempt;
-pub use remote::Remote;
+pub use remote::{Move, Observer, Remote};
 pub use samples::Samples;
 pub use schedule::Running;
 pub use series::{Bucket, Series};

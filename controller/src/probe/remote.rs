@@ -1,19 +1,24 @@
 //! A probe that an agent makes from a pod, and tells of. What is not told is not observed: a stream that
 //! breaks off or falls silent is a gap, which is filled with attempts that were not observed: they count
-//! neither as good ones nor as failures of the system.
+//! neither as good ones nor as failures of the system. Once its pod has gone, it goes on from the one that was made
+//! in its place.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use faultline_probe::{Failure, FailureKind, Sample};
 use faultline_proto::{boottime::BootTime, pb, probe::Spec, probe::value_of};
 use futures::StreamExt as _;
-use tokio::time;
+use tokio::{sync::mpsc::UnboundedSender, time};
 
 use super::Samples;
 use crate::{
     agents::{Agent, AgentClock, AgentError, Fleet},
     experiment::Probe,
     place::{Place, Pod},
+    plan::Observers,
 };
 
 /// How long an agent may be silent; it gives a sign of life four times a second.
@@ -30,10 +35,45 @@ pub struct Remote {
     pub place: Arc<Place>,
     /// Who tries.
     pub fleet: Arc<Fleet>,
-    /// From which pod; of what is called so now, where another one has taken its place.
-    pub pod: Pod,
+    /// From which pod.
+    pub observer: Observer,
     /// What.
     pub spec: Spec,
+    /// Who is told that it goes on from another pod.
+    pub moves: UnboundedSender<Move>,
+}
+
+/// The pod that something is tried from: another one, once that was made in its place.
+#[derive(Debug, Clone)]
+pub struct Observer {
+    all: Arc<Mutex<Observers>>,
+    seat: usize,
+}
+
+impl Observer {
+    /// The one that has this seat among all of a run.
+    pub fn new(all: &Arc<Mutex<Observers>>, seat: usize) -> Self {
+        Self { all: Arc::clone(all), seat }
+    }
+
+    fn pod_now(&self, place: &Place) -> Option<Pod> {
+        // Looked at under the lock: what is decided later is not decided by what was seen earlier.
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.pod_now(self.seat, &place.pods())
+    }
+}
+
+/// A probe goes on from another pod than before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Move {
+    /// The probe, as it is called in reports.
+    pub probe: String,
+    /// The pod that it is made from now, as `namespace/name`.
+    pub to: String,
+    /// The one that it was made from.
+    pub from: String,
+    /// When the first attempt could be made there, since the run began.
+    pub at: Duration,
 }
 
 /// How far it is known what came of the attempts.
@@ -44,27 +84,46 @@ struct Told {
 }
 
 impl Remote {
-    /// Observes until it is dropped.
-    pub(super) async fn observe(self, probe: Probe, samples: Samples) {
+    /// Observes until it is dropped. `from` is the pod that it is made from at first.
+    pub(super) async fn observe(self, probe: Probe, samples: Samples, mut from: String) {
         let until = samples.now();
         samples.begin(until);
         let mut told = Told { samples, until };
+        let mut gap: Option<String> = None;
         loop {
             let why = match self.open(&probe).await {
-                Ok((stream, clock)) => told.listen(stream, clock).await,
+                Ok((stream, clock, pod)) => {
+                    // Asking may have taken its time.
+                    if let Some(why) = &gap {
+                        told.gap(probe.every, why);
+                    }
+                    self.tell_move(&probe, &mut from, pod, told.samples.now());
+                    told.listen(stream, clock).await
+                }
                 Err(why) => why,
             };
             told.gap(probe.every, &why);
             time::sleep(AGAIN_AFTER).await;
             told.gap(probe.every, &why);
+            gap = Some(why);
         }
+    }
+
+    /// Tells of a pod that it is made from now, where that is another one than before.
+    fn tell_move(&self, probe: &Probe, from: &mut String, pod: String, at: Duration) {
+        if pod == *from {
+            return;
+        }
+        let from = std::mem::replace(from, pod.clone());
+        // Nobody listens any more where the run is over.
+        drop(self.moves.send(Move { probe: probe.name.clone(), to: pod, from, at }));
     }
 
     async fn open(
         &self,
         probe: &Probe,
-    ) -> Result<(tonic::Streaming<pb::Observation>, AgentClock), String> {
-        let pod = self.pod_now().ok_or("the pod is not there")?;
+    ) -> Result<(tonic::Streaming<pb::Observation>, AgentClock, String), String> {
+        let pod = self.observer.pod_now(&self.place).ok_or("the pod is not there")?;
         let agent = self.fleet.get(&pod.node).ok_or("its node has no agent")?;
         let request = pb::ObserveRequest {
             target: Some(pod.container_target().into()),
@@ -75,13 +134,7 @@ impl Remote {
         let opened = time::timeout(SILENCE_MAX, agent.observe(request)).await;
         let opened = opened.map_err(|_late| "its agent does not answer".to_owned())?;
         let stream = opened.map_err(|error| why(&error))?;
-        Ok((stream, Agent::clock(agent)))
-    }
-
-    fn pod_now(&self) -> Option<Pod> {
-        let (namespace, name) = (&self.pod.namespace, &self.pod.name);
-        let pods = self.place.pods();
-        pods.into_iter().find(|pod| pod.namespace == *namespace && pod.name == *name)
+        Ok((stream, Agent::clock(agent), pod.target().to_string()))
     }
 }
 

@@ -10,7 +10,7 @@ use faultline_proto::units;
 use tokio::{sync::Semaphore, task::JoinHandle, time};
 
 use super::{CONCURRENT_MAX, Remote, Samples, Target};
-use crate::experiment::Probe;
+use crate::{experiment::Probe, place::Pod};
 
 /// A probe that is running. It stops when this is dropped.
 #[derive(Debug)]
@@ -32,10 +32,11 @@ impl Running {
 }
 
 impl Running {
-    /// Starts a probe that an agent makes from a pod, in a run that began at `origin`.
-    pub fn start_from(probe: Probe, remote: Remote, origin: Instant) -> Self {
+    /// Starts a probe that an agent makes from a pod, at first from `pod`, in a run that began at `origin`.
+    pub fn start_from(probe: Probe, remote: Remote, pod: &Pod, origin: Instant) -> Self {
         let samples = Samples::new(&probe, origin);
-        let observe = remote.observe(probe.clone(), samples.clone());
+        let from = pod.target().to_string();
+        let observe = remote.observe(probe.clone(), samples.clone(), from);
         Self { probe, samples, task: tokio::spawn(observe) }
     }
 }

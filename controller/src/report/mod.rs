@@ -33,8 +33,8 @@ pub use environment::{AgentReport, Environment};
 pub use plan::{PlanReport, RuleReport};
 pub use pod::PodReport;
 pub use probe::{
-    DowntimeReport, LatencyReport, OutageReport, ProbeReport, SeriesReport, ValueReport,
-    WindowReport,
+    DowntimeReport, LatencyReport, MoveReport, OutageReport, ProbeReport, SeriesReport,
+    ValueReport, WindowReport,
 };
 pub use stop::StopReport;
 pub use utc::utc;

@@ -10,7 +10,7 @@ use super::{BoundReport, FigureReport, millis};
 use crate::experiment::verifies::Verifies;
 use crate::{
     experiment::Quantile,
-    probe::{Bucket, Downtime, InWindow, Latency, Outage, Series, Values},
+    probe::{Bucket, Downtime, InWindow, Latency, Move, Outage, Series, Values},
 };
 
 /// What a probe observed.
@@ -52,11 +52,26 @@ pub struct ProbeReport {
     pub verifies: Option<Verifies>,
     /// The commonest failure, where there was one.
     pub commonest_failure: Option<String>,
+    /// From which other pods it went on, of a probe that is made from a pod: whenever that had gone.
+    #[serde(default)]
+    pub moves: Vec<MoveReport>,
     /// What was asked of it, and what became of that.
     #[serde(default)]
     pub bounds: Vec<BoundReport>,
     /// All of it over time.
     pub series: SeriesReport,
+}
+
+/// A probe went on from another pod.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MoveReport {
+    /// That pod, as `namespace/name`.
+    pub pod: String,
+    /// The one that it was made from before.
+    pub instead_of: String,
+    /// From when on. Between them it was made from nowhere, which is among what was not observed.
+    pub since_ms: f64,
 }
 
 /// What was observed in a window of the run.
@@ -205,6 +220,12 @@ impl ValueReport {
         let Values { before, during, after, .. } = values.clone();
         let any = before.is_some() || during.is_some() || after.is_some();
         any.then_some(Self { before, during, after })
+    }
+}
+
+impl From<&Move> for MoveReport {
+    fn from(of: &Move) -> Self {
+        Self { pod: of.to.clone(), instead_of: of.from.clone(), since_ms: millis(of.at) }
     }
 }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 
 use super::{
-    FollowReport, InjectionReport, LatencyReport, PodReport, ProbeReport, Report, ValueReport,
-    Verdict, WindowReport, console::time,
+    FollowReport, InjectionReport, LatencyReport, MoveReport, PodReport, ProbeReport, Report,
+    ValueReport, Verdict, WindowReport, console::time,
 };
 
-/// Losses of pods that are shown.
+/// Losses of pods that are shown, and probes that went on from another one.
 const PODS_MAX: usize = 20;
 /// Shown of a value in a table: a command's output may be long.
 const VALUE_CHARS_MAX: usize = 24;
@@ -139,6 +139,16 @@ fn probes(out: &mut String, probes: &[ProbeReport]) {
     for row in rows {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
         line(out, format!("  {}", cells.collect::<Vec<_>>().join("  ")).trim_end());
+    }
+    let moves = probes.iter().flat_map(|probe| probe.moves.iter().map(move |one| (probe, one)));
+    for (probe, one) in moves.clone().take(PODS_MAX) {
+        let MoveReport { pod, instead_of, since_ms } = one;
+        let (name, since) = (&probe.name, time(from_ms(*since_ms)));
+        line(out, &format!("      {name}: from {pod} in the place of {instead_of}, since {since}"));
+    }
+    let more = moves.count().saturating_sub(PODS_MAX);
+    if more > 0 {
+        line(out, &format!("      and {more} more, in run.json"));
     }
 }
 

@@ -95,7 +95,7 @@ fn rank(outcome: Outcome) -> u8 {
 }
 
 fn is_meant(assertion: &Assertion, probe: &Probe) -> bool {
-    let named = assertion.probe.as_ref().is_none_or(|name| name.value == probe.name);
+    let named = assertion.probe.as_ref().is_none_or(|name| probe.is_called(&name.value));
     let recovers = matches!(assertion.measure, Measure::TimeToRecover | Measure::TimeToStable);
     // Nobody waited for the others.
     named && (!recovers || probe.recovery.is_some())

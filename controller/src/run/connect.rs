@@ -41,7 +41,8 @@ pub(super) fn observers<'a>(
 }
 
 /// Connects to the agents that a run begins with, those that observe among them; and where targets are
-/// followed or have to be left healthy, to the others, as far as they can be reached now.
+/// followed or have to be left healthy, or who observes may come back elsewhere, to the others, as far as they can be
+/// reached now.
 pub(super) async fn connect_for(
     experiment: &Experiment,
     place: &Place,
@@ -62,7 +63,9 @@ pub(super) async fn connect_for(
         Some(api) => fleet.with_api(api),
         None => fleet,
     };
-    if !experiment.follows() && experiment.blast_radius.min_healthy.is_none() {
+    let may_move = experiment.probes.iter().any(|probe| probe.from.is_some());
+    let needs_healthy = experiment.blast_radius.min_healthy.is_some();
+    if !experiment.follows() && !may_move && !needs_healthy {
         return connect_to(place, &nodes).await.map(with_api);
     }
     let agents = place.agents().into_iter();

@@ -63,8 +63,11 @@ impl Run<'_> {
             }
             Some(Ended::Interrupted) | None => {}
         }
-        let probes =
-            measured.iter().map(|(probe, fold)| report(probe, fold, &times, is_complete)).collect();
+        let report = |(probe, fold): &(&Probe, Fold)| ProbeReport {
+            moves: self.from_pods.moves_of(&probe.name),
+            ..report(probe, fold, &times, is_complete)
+        };
+        let probes = measured.iter().map(report).collect();
         let until = times.ended.unwrap_or_default();
         let downtime = (!measured.is_empty()).then(|| over_all(&measured, until).into());
         Judged { verdict, reasons, probes, downtime, assertions }
@@ -194,6 +197,8 @@ pub fn report(probe: &Probe, fold: &Fold, times: &Times, complete: bool) -> Prob
             .then(|| deviations(probe, fold, times).is_empty()),
         verifies: probe.verifies.clone(),
         commonest_failure: fold.commonest_failure().map(str::to_owned),
+        // Who observes knows nothing of where from.
+        moves: Vec::new(),
         bounds: bounds(probe, fold, times, complete),
         series: fold.series().into(),
     }

@@ -27,6 +27,7 @@ mod leaders;
 mod measured;
 mod method;
 mod observe;
+mod observers;
 mod pods;
 mod preflight;
 mod prepare;
@@ -53,6 +54,7 @@ use self::{
     ends::Ends,
     follow::Following,
     judge::Judged,
+    observers::FromPods,
     pods::Pods,
     preflight::Rules,
     record::Taps,
@@ -65,7 +67,7 @@ pub use record::{Heard, Listener, Recorder};
 use crate::{
     agents::{AgentError, Fleet},
     cluster::{Claims, ObjectWatch},
-    experiment::{Experiment, Probe, ProbeKind},
+    experiment::{Experiment, ProbeKind},
     place::{Place, Pod},
     plan::{Follower, Plan, PlanError, PlannedStep},
     probe::{self, CurrentPod, Running, Times},
@@ -118,6 +120,8 @@ struct Run<'a> {
     stop_took: Option<Duration>,
     /// The pods that commands of probes run in, and which targets these are.
     exec_pods: Vec<(String, CurrentPod)>,
+    /// Those that agents make probes from.
+    from_pods: FromPods,
     injections: Vec<InjectionReport>,
     /// The app that each pod belongs to that was seen, by uid.
     apps: BTreeMap<String, String>,
@@ -181,6 +185,7 @@ pub async fn run_recorded(
         watch: None,
         stop_took: None,
         exec_pods: Vec::new(),
+        from_pods: FromPods::default(),
         injections: Vec::new(),
         apps: BTreeMap::new(),
         commit_skew: None,
@@ -213,6 +218,7 @@ pub async fn run_recorded(
         run.record_end(&late);
         ended = Some(late);
     }
+    run.hear_moves();
     run.phase(Phase::Judge, None);
     let Judged { verdict, reasons, probes, downtime, assertions } = run.judge(ended);
     let report = cleaned(Report {
@@ -384,6 +390,7 @@ impl Run<'_> {
             .await
             .map_err(Ended::Refused)?;
         self.pods = Pods::watch(place, &self.experiment.targets, self.recorder);
+        self.from_pods = FromPods::new(&pods);
         self.start_probes(place, &plan, &pods, objects)?;
         self.steady_state().await?;
         let follower = Follower::new(self.experiment, &plan, &pods).with_away(self.away.clone());
@@ -419,20 +426,8 @@ impl Run<'_> {
     ) -> Result<(), Ended> {
         let (dialer, targets) = (HostDialer::default(), &self.experiment.targets);
         for probe in &self.experiment.probes {
-            if let (Some(from), ProbeKind::Network(spec)) = (&probe.from, &probe.kind) {
-                let chosen = connect::observers(probe, plan, pods).cloned().collect::<Vec<_>>();
-                if chosen.is_empty() {
-                    let why = format!("probe `{}`: target `{}` is nobody", probe.name, from.value);
-                    return Err(Ended::Refused(vec![why]));
-                }
-                for pod in chosen {
-                    let (place, fleet) = (Arc::clone(place), Arc::clone(&self.fleet));
-                    let name = format!("{}@{}", probe.name, pod.target());
-                    let remote = probe::Remote { place, fleet, pod, spec: spec.clone() };
-                    let seen = Probe { name, ..probe.clone() };
-                    let running = Running::start_from(seen, remote, self.origin);
-                    self.take_probe(&probe.name, running);
-                }
+            if probe.from.is_some() {
+                self.start_from_pods(probe, place, plan, pods)?;
                 continue;
             }
             let exec_pod = match &probe.kind {

@@ -129,6 +129,7 @@ impl Run<'_> {
                 return Ok(());
             }
             self.look_around();
+            self.hear_moves();
             self.keep_up();
             self.probes.iter().for_each(|running| running.samples.settle_old(&self.times));
             if let Some(why) = self.recorder.complaint() {

@@ -73,6 +73,10 @@ fn say(event: &Event) -> Option<(&'static str, String)> {
         Event::Verdict(report) => ("verdict", report.verdict.name().into()),
         Event::Ended { residue } if residue.is_empty() => ("ended", "the place was left".into()),
         Event::Ended { residue } => ("ended", format!("left: {}", residue.join("; "))),
+        Event::Moved { probe, pod, instead_of, since_ms } => {
+            let at = ms(*since_ms);
+            ("observe", format!("{probe}: from {pod} in the place of {instead_of}, since {at}"))
+        }
         Event::Pod { pod, .. } => {
             let ready = pod.time_to_ready_ms.map(|after| format!(", ready after {}", ms(after)));
             ("pod", format!("{} {}{}", pod.who(), pod.how(), ready.unwrap_or_default()))

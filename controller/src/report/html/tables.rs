@@ -93,7 +93,12 @@ pub(super) fn recovery(report: &Report) -> Markup {
         };
         html! {
             tr {
-                th scope="row" { (probe.name) small { "every " (ms(probe.every_ms)) } }
+                th scope="row" {
+                    (probe.name) small { "every " (ms(probe.every_ms)) }
+                    @for one in probe.moves.iter().take(ROWS_MAX) {
+                        small { "from " (one.pod) " since " (ms(one.since_ms)) }
+                    }
+                }
                 td.n data-label="detected after" { (ms_or_dash(probe.time_to_detect_ms)) }
                 td.n data-label="downtime" { (downtime(&probe.downtime)) }
                 td.n data-label="outages" { (probe.downtime.outages) }

@@ -119,6 +119,17 @@ pub enum Event {
     Injection(Box<InjectionReport>),
     /// One attempt of a probe.
     Sample(SampleLine),
+    /// A probe that is made from a pod goes on from another one: its own has gone, and that was made in its place.
+    Moved {
+        /// The probe.
+        probe: String,
+        /// `namespace/pod` that it is made from now.
+        pod: String,
+        /// The one before.
+        instead_of: String,
+        /// From when on, since the run began.
+        since_ms: f64,
+    },
     /// There is something new of a pod of a target that was lost.
     Pod {
         /// Which loss of the run it is, from 0.

@@ -11,9 +11,9 @@ use faultline_proto::yaml::Source;
 
 use super::{Begun, Event, Journal, Line, Phase};
 use crate::{
-    experiment::{self, Experiment, Probe},
+    experiment::{self, Experiment, Probe, is_made_from},
     probe::{Fold, Times},
-    report::{DowntimeReport, ProbeReport},
+    report::{DowntimeReport, MoveReport, ProbeReport},
     run::{over_all, probe_report},
 };
 
@@ -51,11 +51,27 @@ pub(super) fn probes(
             (probe, fold)
         })
         .collect();
-    let reports =
-        measured.iter().map(|(probe, fold)| probe_report(probe, fold, &times, false)).collect();
+    let report = |(probe, fold): &(&Probe, Fold)| ProbeReport {
+        moves: moves(journal, &probe.name),
+        ..probe_report(probe, fold, &times, false)
+    };
+    let reports = measured.iter().map(report).collect();
     let until = times.ended.unwrap_or_default();
     let downtime = (!measured.is_empty()).then(|| over_all(&measured, until).into());
     (reports, downtime)
+}
+
+/// From which other pods a probe went on.
+fn moves(journal: &Journal, name: &str) -> Vec<MoveReport> {
+    let of_event = |event: &Event| match event {
+        Event::Moved { probe, pod, instead_of, since_ms } if probe == name => Some(MoveReport {
+            pod: pod.clone(),
+            instead_of: instead_of.clone(),
+            since_ms: *since_ms,
+        }),
+        _ => None,
+    };
+    journal.lines.iter().filter_map(|line| of_event(&line.event)).collect()
 }
 
 /// A probe as it was recorded: once for each pod that it was made from, where it was.
@@ -63,7 +79,7 @@ fn seen<'a>(probe: &Probe, recorded: impl Iterator<Item = &'a &'a str>) -> Vec<P
     if probe.from.is_none() {
         return vec![probe.clone()];
     }
-    let of_probe = |name: &&&str| name.split_once('@').is_some_and(|(own, _)| own == probe.name);
+    let of_probe = |name: &&&str| is_made_from(name, &probe.name);
     let named = |name: &&str| Probe { name: (*name).to_owned(), ..probe.clone() };
     recorded.filter(of_probe).map(named).collect()
 }
@@ -152,6 +168,38 @@ mod tests {
             serde_json::from_str(&text).expect("a line")
         };
         times(&events.iter().map(line).collect::<Vec<Line>>())
+    }
+
+    #[test]
+    fn from_where_a_probe_went_on_is_told_of_that_one_alone() {
+        let begun = "\"event\":\"begun\",\"journalVersion\":2,\"runId\":\"1\",\"experiment\":\"a\",
+            \"hypothesis\":null,\"file\":\"a.yaml\",\"source\":\"\",\"seed\":1,\"leaseMs\":1000.0,
+            \"place\":\"here\",\"startedUnixSeconds\":1,
+            \"environment\":{\"faultlineVersion\":\"0\",\"kernel\":\"6\",\"architecture\":\"x\"}";
+        let moved = |probe: &str| {
+            format!(
+                "\"event\":\"moved\",\"probe\":\"{probe}\",\"pod\":\"shop/api-c\",
+                \"insteadOf\":\"shop/api-a\",\"sinceMs\":700.0"
+            )
+        };
+        let line = |event: &str| -> Line {
+            let text = format!("{{\"atMs\":900,\"wallUnixMs\":0,{event}}}");
+            serde_json::from_str(&text).expect("a line")
+        };
+        let lines = vec![line(begun), line(&moved("seen@shop/api-a")), line(&moved("other@x/y"))];
+        let Event::Begun(begun) = lines[0].event.clone() else { panic!("{lines:?}") };
+        let journal = Journal {
+            begun: *begun,
+            lines,
+            torn: false,
+            is_live: false,
+            read_at: Duration::ZERO,
+            left_out: None,
+        };
+        let (pod, instead_of) = ("shop/api-c".to_owned(), "shop/api-a".to_owned());
+        let told = MoveReport { pod, instead_of, since_ms: 700.0 };
+        assert_eq!(moves(&journal, "seen@shop/api-a"), [told]);
+        assert_eq!(moves(&journal, "seen@shop/api-b"), []);
     }
 
     #[test]

@@ -175,6 +175,7 @@ impl State {
             | Event::Target { .. }
             | Event::RenewalFailed { .. }
             | Event::Sample(_)
+            | Event::Moved { .. }
             | Event::Alive
             | Event::Lost { .. }
             | Event::Verdict(_)
