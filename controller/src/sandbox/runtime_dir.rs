@@ -7,9 +7,9 @@
 
 use std::{
     env, fs,
-    fs::{DirBuilder, File, TryLockError},
+    fs::{DirBuilder, File, Permissions, TryLockError},
     io,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -95,8 +95,12 @@ impl Base {
                 _ => {}
             }
             let seen = fs::symlink_metadata(path).step(shown)?;
-            if !seen.is_dir() || seen.uid() != geteuid().as_raw() || seen.mode() & 0o077 != 0 {
+            if !seen.is_dir() || seen.uid() != geteuid().as_raw() || seen.mode() & 0o022 != 0 {
                 return Err(SandboxError::NotPrivate { path: path.to_owned() });
+            }
+            // Others could look into it, and not put anything there: nothing in it is not ours.
+            if seen.mode() & 0o077 != 0 {
+                fs::set_permissions(path, Permissions::from_mode(0o700)).step(shown)?;
             }
             let lock = File::open(path).step(shown)?;
             lock.lock().step(|| format!("lock {}", path.display()))?;
@@ -179,10 +183,16 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_others_can_enter_is_refused() {
+    fn a_directory_that_others_can_write_to_is_refused_and_one_they_can_enter_is_closed() {
         let above = tempfile::tempdir().expect("a directory");
         let path = above.path().join("faultline");
-        DirBuilder::new().mode(0o755).create(&path).expect("made");
+        DirBuilder::new().create(&path).expect("made");
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("it is ours");
+        let base = Base::lock(&path).expect("nobody else could write there");
+        assert_eq!(fs::metadata(&path).expect("there").mode() & 0o777, 0o700);
+        drop(base);
+        DirBuilder::new().create(&path).expect("made");
+        fs::set_permissions(&path, Permissions::from_mode(0o775)).expect("it is ours");
         let error = Base::lock(&path).map(drop).expect_err("not private");
         assert!(matches!(error, SandboxError::NotPrivate { .. }), "{error}");
     }
