@@ -23,7 +23,7 @@ use std::{
 
 use faultline_tests::{
     cluster::{Namespace, install, kubectl},
-    program::{Ended, Running},
+    program::{Ended, Running, use_cluster},
 };
 use serde_json::Value;
 
@@ -35,6 +35,7 @@ static TURN: Mutex<()> = Mutex::new(());
 /// A turn in the cluster, with Faultline in it.
 fn installed() -> MutexGuard<'static, ()> {
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    use_cluster();
     assert!(
         std::env::var_os("KUBECONFIG").is_some(),
         "this ring needs a cluster that it may break: set KUBECONFIG, or use tests/lab/ring"

@@ -4,7 +4,11 @@ use std::{
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{OnceLock, mpsc},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -13,6 +17,14 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+
+/// Whether programs are told of the cluster that `KUBECONFIG` names.
+static USES_CLUSTER: AtomicBool = AtomicBool::new(false);
+
+/// Has programs be told of the cluster that `KUBECONFIG` names: other tests are about sandboxes, whatever it says.
+pub fn use_cluster() {
+    USES_CLUSTER.store(true, Ordering::Relaxed);
+}
 
 /// The program, built if it was not.
 ///
@@ -76,6 +88,9 @@ impl Running {
     /// # Panics
     /// When it cannot be started.
     pub fn start_command(command: &mut Command) -> Self {
+        if !USES_CLUSTER.load(Ordering::Relaxed) {
+            command.env_remove("KUBECONFIG");
+        }
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -349,6 +349,14 @@ impl AgentsArgs {
         match running.as_slice() {
             _ if self.cluster.is_given() => Ok(PlaceChoice::Cluster(self.cluster.choice())),
             [] => Ok(PlaceChoice::Cluster(self.cluster.choice())),
+            // Whoever halts in a hurry must not halt the wrong one.
+            several if self.cluster.is_meant() => {
+                let message = format!(
+                    "{}\n  --kubeconfig FILE, or --context NAME, of the cluster that the environment names",
+                    whose_agents(several)
+                );
+                Err(Stop::Usage { command, message })
+            }
             [only] => {
                 print::err(&format!("of the sandbox that runs here: {}\n", only.display()));
                 Ok(PlaceChoice::Inventory(only.clone()))
@@ -362,7 +370,11 @@ impl AgentsArgs {
 fn whose_agents(running: &[PathBuf]) -> String {
     let each: Vec<String> =
         running.iter().map(|file| format!("\n  --inventory {}", file.display())).collect();
-    format!("whose agents? {} sandboxes run here: write one of{}", running.len(), each.concat())
+    let here = match running.len() {
+        1 => "a sandbox runs here".to_owned(),
+        several => format!("{several} sandboxes run here"),
+    };
+    format!("whose agents? {here}: write one of{}", each.concat())
 }
 
 /// Files first: what is wrong with them is of more interest than where they were to be run.

@@ -66,6 +66,12 @@ impl ClusterArgs {
     pub(super) fn is_given(&self) -> bool {
         self.kubeconfig.is_some() || self.context.is_some()
     }
+
+    /// Whether the environment, or a flag, says that there is a cluster.
+    pub(super) fn is_meant(&self) -> bool {
+        let names = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        self.is_given() || self.installation.is_some() || names("KUBECONFIG")
+    }
 }
 
 impl PlaceArgs {

@@ -108,6 +108,15 @@ impl Checkup {
     }
 }
 
+/// Nodes of which no agent says anything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WithoutAgent {
+    /// There should be one.
+    pub missing: Vec<String>,
+    /// None is meant to be there.
+    pub left_out: Vec<String>,
+}
+
 impl Cluster {
     /// Looks at the cluster. What cannot be found out is said in its place.
     pub async fn check_up(&self) -> Checkup {
@@ -186,15 +195,17 @@ impl Cluster {
         Ok((runs, text))
     }
 
-    /// The nodes that should have an agent and have none that runs.
+    /// The nodes that should have an agent and have none that runs, and those that the installation leaves out.
     ///
     /// # Errors
     /// When this user may not see the nodes.
-    pub async fn nodes_without_agent(&self) -> Result<Vec<String>, ClusterError> {
-        let (mut nodes, _) = self.nodes_by_selector().await?;
+    pub async fn nodes_without_agent(&self) -> Result<WithoutAgent, ClusterError> {
+        let (mut missing, mut left_out) = self.nodes_by_selector().await?;
         let agents = self.agents();
-        nodes.retain(|node| !agents.iter().any(|agent| agent.node == *node));
-        Ok(nodes)
+        let has_none = |node: &String| !agents.iter().any(|agent| agent.node == *node);
+        missing.retain(has_none);
+        left_out.retain(has_none);
+        Ok(WithoutAgent { missing, left_out })
     }
 
     /// The nodes that should have an agent, and the others.

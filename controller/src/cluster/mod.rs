@@ -35,7 +35,7 @@ use service::Services;
 use tokio::sync::OnceCell;
 
 pub use budgets::Budget;
-pub use checkup::{Certificate, Checkup, Health};
+pub use checkup::{Certificate, Checkup, Health, WithoutAgent};
 pub use claim::claimed;
 pub use claims::Claims;
 pub use connect::{ClusterChoice, Connection};

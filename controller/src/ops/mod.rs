@@ -6,6 +6,7 @@
 mod api;
 mod doctor;
 mod overview;
+mod silent;
 mod unreachable;
 
 use std::collections::BTreeMap;
@@ -39,17 +40,21 @@ async fn agents(place: &Place) -> Result<(Fleet, Vec<AgentError>), CredentialsEr
 /// # Errors
 /// When the controller's credentials cannot be read.
 pub async fn ps(place: &Place) -> Result<Overview, CredentialsError> {
-    let (overview, api) = tokio::join!(ps_agents(place), api::ps(place));
+    let (overview, api) = tokio::join!(Box::pin(ps_agents(place)), api::ps(place));
     let mut overview = overview?;
     overview.extend(api);
     Ok(overview)
 }
 
 async fn ps_agents(place: &Place) -> Result<Overview, CredentialsError> {
-    let (fleet, errors) = agents(place).await?;
+    let (agents, silent) = tokio::join!(agents(place), silent::silent(place));
+    let (fleet, mut errors) = agents?;
+    errors.extend(silent.errors);
     let answers = fleet.list(ANSWER_MAX).await;
     let wanted = |state| state != Some(State::Reverted);
-    Ok(overview(&fleet, answers, &errors, &BTreeMap::new(), wanted))
+    let mut overview = overview(&fleet, answers, &errors, &BTreeMap::new(), wanted);
+    overview.notes.extend(silent.notes);
+    Ok(overview)
 }
 
 /// Reverts everything everywhere, and has the agents refuse new injections until they are resumed.
@@ -65,7 +70,9 @@ pub async fn halt(place: &Place, reason: &str) -> Result<Overview, CredentialsEr
 }
 
 async fn halt_agents(place: &Place, reason: &str) -> Result<Overview, CredentialsError> {
-    let (fleet, errors) = agents(place).await?;
+    let (agents, silent) = tokio::join!(agents(place), silent::silent(place));
+    let (fleet, mut errors) = agents?;
+    errors.extend(silent.errors);
     // Asked in the same moment: an agent that falls silent over the halt may still say what it holds.
     let (held, answers) = tokio::join!(fleet.list(ANSWER_MAX), fleet.halt(reason));
     let mut overview = overview(&fleet, answers, &errors, &held, |_| true);
@@ -84,6 +91,7 @@ async fn halt_agents(place: &Place, reason: &str) -> Result<Overview, Credential
     for unreachable in &mut overview.unreachable {
         unreachable.needs_halt = true;
     }
+    overview.notes.extend(silent.notes);
     Ok(overview)
 }
 

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::Unreachable;
 use crate::{
     agents::{Agent, AgentClock, AgentError, Answers, Fleet},
+    cluster::fault::API_SERVER,
     report::{millis, time},
 };
 
@@ -177,13 +178,17 @@ impl Injected {
         let left =
             |ms: Option<f64>| ms.map_or("-".into(), |ms| time(Duration::from_secs_f64(ms / 1e3)));
         format!(
-            "{}  {} of {}  {}, effect {}, lease {}, deadline {}, fault {}",
+            "{}  {} of {}  {}, {}deadline {}, fault {}",
             self.node,
             self.kind,
             self.target,
             self.state,
-            self.effect,
-            left(self.lease_left_ms),
+            // What is on an object has no lease, and only its run knows what was seen of it.
+            if self.node == API_SERVER {
+                String::new()
+            } else {
+                format!("effect {}, lease {}, ", self.effect, left(self.lease_left_ms))
+            },
             left(self.deadline_left_ms),
             self.fault_id
         )

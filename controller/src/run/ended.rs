@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use faultline_proto::{
     fault::Hold,
+    pb,
     status::{Proof, RevertReason, State},
 };
 
 use super::tracked::{Tracked, proof};
-use crate::cluster::fault::API_SERVER;
+use crate::cluster::fault::{API_SERVER, ENDED_BY_OTHERS};
 
 /// Reverted, and the kernel said so: a state alone that names residue beside it is not believed.
 pub(super) fn is_reverted(item: &Tracked) -> bool {
@@ -34,6 +35,22 @@ pub(super) fn is_unproven(item: &Tracked) -> bool {
     item.node == API_SERVER
         && item.revert_asked.is_none()
         && matches!(proof(item), None | Some(Proof::Pending))
+}
+
+/// That an agent took it back at its time, and cannot say whether it had its effect.
+pub(super) fn is_unseen(item: &Tracked) -> bool {
+    item.node != API_SERVER
+        && item.let_go.is_none()
+        && !item.told.failure
+        && is_reverted(item)
+        && !has_lost_target(item)
+        && proof(item) == Some(Proof::Pending)
+}
+
+/// That what was changed through the API server was not there to its end.
+pub(super) fn is_ended_by_others(item: &Tracked) -> bool {
+    let says = |status: &pb::InjectionStatus| status.failure == ENDED_BY_OTHERS;
+    item.node == API_SERVER && item.status.as_ref().is_some_and(says)
 }
 
 /// That its agent has taken it back because its target has gone.

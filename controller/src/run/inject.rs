@@ -18,7 +18,8 @@ use faultline_proto::{
 use super::{
     Ended, Run,
     ended::{
-        ends_at, has_lost_target, is_halted, is_let_go, is_over, is_reverted, is_unproven, reason,
+        ends_at, has_lost_target, is_ended_by_others, is_halted, is_let_go, is_over, is_reverted,
+        is_unproven, is_unseen, reason,
     },
     follow::UnderWay,
     observe::{Doing, LOOK_EVERY},
@@ -136,6 +137,10 @@ impl Run<'_> {
         }
         self.finish_step(&tracked);
         self.note_stopped(&tracked);
+        if outcome.is_ok() {
+            self.note_unseen(&tracked);
+            self.note_ended_by_others(&tracked);
+        }
         let outcome = outcome.map_err(|ended| self.unless_lasting(ended, faults, &tracked));
         outcome.and_then(|()| self.ends.check())
     }
@@ -263,6 +268,10 @@ impl Run<'_> {
                     };
                     let (kind, target) = (item.kind, &item.target);
                     let text = match failed {
+                        // It was written: how far it got is what is known.
+                        Some(Proof::Failed) if item.node == api::API_SERVER => {
+                            format!("the {kind} of {target} was not complete in time: {why}")
+                        }
                         Some(Proof::Failed) => {
                             format!("the {kind} of {target} had no effect: {why}")
                         }
@@ -299,6 +308,39 @@ impl Run<'_> {
             missing.push(text);
         }
         if missing.is_empty() { Ok(()) } else { Err(Ended::Refused(missing)) }
+    }
+
+    /// Notices what somebody else ended. When that was is not known.
+    fn note_ended_by_others(&mut self, tracked: &Shared) {
+        let items = lock(tracked);
+        let ended = items.values().filter(|item| is_ended_by_others(item));
+        let told: Vec<String> = ended
+            .map(|item| format!("the {} of {}: {}", item.kind, item.target, api::ENDED_BY_OTHERS))
+            .collect();
+        drop(items);
+        for text in told {
+            self.deviate("early", text);
+        }
+    }
+
+    /// Notices what an agent injected and took back without having seen an effect or that there was none: what was not
+    /// seen is not called injected.
+    fn note_unseen(&mut self, tracked: &Shared) {
+        let items = lock(tracked);
+        let unseen = items.values().filter(|item| is_unseen(item));
+        let told: Vec<String> = unseen
+            .map(|item| {
+                let effect = item.status.as_ref().and_then(|status| status.effect.as_ref());
+                let seen = effect.map(|effect| effect.evidence.as_str()).unwrap_or_default();
+                let seen = if seen.is_empty() { "nothing was seen of it" } else { seen };
+                let (kind, target) = (item.kind, &item.target);
+                format!("the {kind} of {target} was over before its effect was seen: {seen}")
+            })
+            .collect();
+        drop(items);
+        for text in told {
+            self.deviate("effect", text);
+        }
     }
 
     /// Notices faults that ended before their time, and nodes whose leases ran out.

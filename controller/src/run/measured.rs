@@ -10,7 +10,7 @@ use faultline_proto::{
 
 use super::{
     Run,
-    ended::reason,
+    ended::{is_ended_by_others, reason},
     tracked::{Came, Shared, Tracked, lock, proof},
 };
 use crate::report::{FollowReport, InjectionReport, millis};
@@ -45,7 +45,9 @@ impl Run<'_> {
             time_to_effect_uncertainty_ms: self
                 .time_to_effect(item)
                 .and(self.clock_uncertainty(item)),
-            lasted_ms: lasted.filter(|_| item.hold == Hold::Lasts).map(millis),
+            lasted_ms: lasted
+                .filter(|_| item.hold == Hold::Lasts && !is_ended_by_others(item))
+                .map(millis),
             time_to_revert_ms: self.time_to_revert(item).map(millis),
             revert_reason: RevertReason::from_wire(status.revert_reason)
                 .map(|_| reason(status.revert_reason)),

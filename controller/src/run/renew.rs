@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use faultline_proto::limits::RENEWALS_PER_LEASE;
+use faultline_proto::{limits::RENEWALS_PER_LEASE, pb};
 use tokio::{task::JoinSet, time};
 
 use super::{
@@ -81,13 +81,26 @@ async fn renew(fleet: &Fleet, node: &str, every: Duration, tracked: &Shared, rec
             return;
         }
     };
-    let lost = ids.iter().any(|id| !statuses.iter().any(|status| status.fault_id == *id));
+    let lost = missing(&ids, &statuses);
     take_in(tracked, BTreeMap::from([(node.to_owned(), Ok(statuses))]));
     // What an agent that answers does not hold any more has ended; ask how.
-    if lost
-        && let Some(agent) = fleet.get(node)
-        && let Ok(statuses) = agent.list().await
-    {
-        take_in(tracked, BTreeMap::from([(node.to_owned(), Ok(statuses))]));
+    if lost.is_empty() {
+        return;
     }
+    let Some(agent) = fleet.get(node) else { return };
+    let Ok(statuses) = agent.list().await else { return };
+    let unknown = missing(&lost, &statuses);
+    take_in(tracked, BTreeMap::from([(node.to_owned(), Ok(statuses))]));
+    // One that was restarted meanwhile has taken back what it found, and knows nothing of it: it looks whether anything is
+    // left when it is asked to take it back.
+    if !unknown.is_empty() {
+        let asked = BTreeMap::from([(node.to_owned(), unknown)]);
+        take_in(tracked, fleet.revert(&asked, every).await);
+    }
+}
+
+/// Those of which nothing was said.
+fn missing(ids: &[String], statuses: &[pb::InjectionStatus]) -> Vec<String> {
+    let is_told = |id: &&String| statuses.iter().any(|status| status.fault_id == **id);
+    ids.iter().filter(|id| !is_told(id)).cloned().collect()
 }

@@ -11,7 +11,7 @@ use std::{process::Command, sync::MutexGuard, time::Duration};
 
 use faultline_tests::{
     cluster::{Namespace, apply, get, ok, test_image, until},
-    program::{Ended, Running, faultline},
+    program::{Ended, Running, faultline, use_cluster},
 };
 use serde_json::Value;
 
@@ -25,6 +25,7 @@ const OURS: &str = "faultline.dev";
 /// A turn in the cluster, as it is.
 fn turn() -> MutexGuard<'static, ()> {
     let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    use_cluster();
     assert!(std::env::var_os("KUBECONFIG").is_some(), "this ring needs a cluster: set KUBECONFIG");
     turn
 }

@@ -45,7 +45,7 @@ fn what_somebody_else_changed_meanwhile_is_theirs_and_is_told() {
     running.wait_for("proven after", PATIENCE);
     ok(&["scale", "deployment", "app", "-n", namespace.name(), "--replicas=2"]);
     let ended = running.end(PATIENCE);
-    assert_eq!(ended.code, Some(0), "{}", ended.text);
+    assert_eq!(ended.code, Some(1), "it did not last to its end: {}", ended.text);
     assert!(ended.text.contains("set to 1, and somebody else made 2 of it"), "{}", ended.text);
     assert_eq!(workload(&namespace, "deployment")["spec"]["replicas"], 2);
     nothing_is_left(&namespace);

@@ -13,7 +13,7 @@ pub use kubectl::{Said, apply, get, kubectl, ok, until};
 pub use namespace::Namespace;
 pub use observers::{Outage, WatchPod, echo_pods, pods_of, watch_pod};
 
-use crate::program::{Ended, Running, faultline};
+use crate::program::{Ended, Running, faultline, use_cluster};
 
 /// The image with this ring's own programs and a shell: `FAULTLINE_TEST_IMAGE`.
 pub fn test_image() -> String {
@@ -38,6 +38,7 @@ pub fn lab() -> Option<String> {
 
 /// Installs Faultline, or brings it to what is built.
 pub fn install() -> Ended {
+    use_cluster();
     let mut command = Command::new(faultline());
     command.args(["install", "--image", &image()]).args(install_flags());
     Running::start_command(&mut command).end(Duration::from_mins(3))

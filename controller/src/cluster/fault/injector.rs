@@ -369,6 +369,9 @@ impl Shared {
                 let reason = *held.reason.get_or_insert(ended_by(&taken, &undo));
                 held.changed_by_others.extend(taken.changed_by_others);
                 held.is_unknown = false;
+                if taken.ended_by_others {
+                    held.failure = ENDED_BY_OTHERS.into();
+                }
                 if taken.left.is_empty() {
                     held.end(reason);
                 } else {
@@ -383,6 +386,10 @@ impl Shared {
         });
     }
 }
+
+/// What is said of a fault that somebody else has ended.
+pub const ENDED_BY_OTHERS: &str =
+    "somebody else changed what it had changed before its time was over";
 
 /// Who has taken a fault back: the caller, or nobody, since its object has gone, or somebody else.
 fn ended_by(taken: &TakenBack, undo: &Undo) -> RevertReason {

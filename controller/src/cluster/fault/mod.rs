@@ -40,7 +40,7 @@ use serde_json::Value;
 pub use commit::DEADLINE_SLACK;
 pub use error::FaultError;
 pub use find::{Bearer, find, look_again};
-pub use injector::{API_SERVER, Injection, Injector};
+pub use injector::{API_SERVER, ENDED_BY_OTHERS, Injection, Injector};
 pub use look::{Look, Sight};
 pub use object::{CHANGED, Object, ObjectKind};
 pub use permissions::{PERMISSIONS, Permission};
@@ -266,7 +266,13 @@ impl Spec {
     pub fn ends_pods(&self) -> bool {
         matches!(
             self,
-            Self::PodDelete(_) | Self::RolloutRestart(_) | Self::Drain(_) | Self::Taint(_)
+            Self::PodDelete(_)
+                | Self::Scale(_)
+                | Self::RolloutRestart(_)
+                | Self::Unschedulable(_)
+                | Self::ImagePull(_)
+                | Self::Drain(_)
+                | Self::Taint(_)
         )
     }
 

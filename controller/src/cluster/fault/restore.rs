@@ -40,6 +40,8 @@ enum Restored {
         undo: Box<Undo>,
         /// What was not ours any more and was left, each in a sentence.
         changed_by_others: Vec<String>,
+        /// Somebody else had ended the fault before.
+        ended_by_others: bool,
     },
 }
 
@@ -125,7 +127,8 @@ async fn restore(
                  remembers it"
             ));
         }
-        return Ok(Restored::Done { undo, changed_by_others });
+        let ended_by_others = back.ended_by_others;
+        return Ok(Restored::Done { undo, changed_by_others, ended_by_others });
     }
     Err(FaultError::Contended { object: Box::new(object.clone()) })
 }
@@ -139,6 +142,8 @@ pub struct TakenBack {
     pub is_gone: bool,
     /// What was not ours any more and was left, each in a sentence.
     pub changed_by_others: Vec<String>,
+    /// Somebody else had ended the fault before: what was changed was not as it was made any more.
+    pub ended_by_others: bool,
     /// What is still there of it, each in a sentence. Empty: nothing.
     pub left: Vec<String>,
 }
@@ -164,9 +169,10 @@ pub async fn take_back(
         }
         Restored::Clean => known.map(|undo| undo.fault.clone()),
         Restored::Before { fault } => Some(fault),
-        Restored::Done { undo, changed_by_others } => {
+        Restored::Done { undo, changed_by_others, ended_by_others } => {
             taken.by_caller = true;
             taken.changed_by_others = changed_by_others;
+            taken.ended_by_others = ended_by_others;
             Some(undo.fault)
         }
     };

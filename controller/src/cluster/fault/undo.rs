@@ -64,6 +64,8 @@ pub struct Restoration {
     pub patch: Value,
     /// What is not ours any more and stays, each in a sentence.
     pub changed_by_others: Vec<String>,
+    /// What was ours was not there to its end: somebody else has changed it, or put back what was before.
+    pub ended_by_others: bool,
 }
 
 impl Undo {
@@ -132,7 +134,7 @@ impl Undo {
     /// goes; with `is_swept`, its label stays until what is left beside it has been removed.
     pub fn take_back(&self, object: &Value, is_swept: bool) -> Restoration {
         let mut after = object.clone();
-        let mut changed_by_others = Vec::new();
+        let (mut changed_by_others, mut ended_by_others) = (Vec::new(), false);
         for change in &self.changes {
             match change {
                 Change::Value { path, before, ours } => {
@@ -140,7 +142,11 @@ impl Undo {
                     let now = object.pointer(path);
                     if now == Some(ours) {
                         set(&mut after, path, before.clone());
-                    } else if now != before.as_ref() {
+                        continue;
+                    }
+                    ended_by_others = true;
+                    // Who has put back what was there has done our work.
+                    if now != before.as_ref() {
                         changed_by_others.push(changed(path, ours, now));
                     }
                 }
@@ -152,6 +158,8 @@ impl Undo {
                     if items.len() < count {
                         let left = (!items.is_empty()).then_some(items.into());
                         set(&mut after, path, left);
+                    } else {
+                        ended_by_others = true;
                     }
                 }
             }
@@ -160,7 +168,8 @@ impl Undo {
         let stays = is_swept.then(|| Value::from(self.fault.clone()));
         set(&mut after, &label_path(LABEL), stays.clone());
         set(&mut after, &label_path(RESTORED), stays);
-        Restoration { patch: guarded(object, difference(object, &after)), changed_by_others }
+        let patch = guarded(object, difference(object, &after));
+        Restoration { patch, changed_by_others, ended_by_others }
     }
 }
 
@@ -314,7 +323,7 @@ mod tests {
         assert_eq!(record, scale());
         assert_eq!(changed["metadata"]["labels"][LABEL], "f");
         let back = record.take_back(&changed, false);
-        assert_eq!(back.changed_by_others, Vec::<String>::new());
+        assert_eq!((&back.changed_by_others, back.ended_by_others), (&Vec::new(), false));
         let mut restored = patched(&changed, &back.patch);
         // The API server drops mappings without anything.
         restored["metadata"].as_object_mut().expect("fields").retain(|_, v| *v != json!({}));
@@ -333,9 +342,11 @@ mod tests {
         let after = patched(&changed, &back.patch);
         assert_eq!(after["spec"]["replicas"], 5);
         assert_eq!(Undo::of(&after), None);
+        assert!(back.ended_by_others, "it was not there to its end");
         // Who has put back what was there has done our work.
         changed["spec"]["replicas"] = 3.into();
-        assert_eq!(scale().take_back(&changed, false).changed_by_others, Vec::<String>::new());
+        let back = scale().take_back(&changed, false);
+        assert_eq!((back.changed_by_others, back.ended_by_others), (Vec::new(), true));
     }
 
     #[test]
