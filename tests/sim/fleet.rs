@@ -2,7 +2,7 @@
 //! anywhere when one node refuses.
 
 use std::{
-    sync::PoisonError,
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -19,10 +19,11 @@ use faultline_tests::{
 
 /// A run on three nodes, whose agents have these flaws. Everything else of it is in order.
 async fn run_on(flaws: [Flaw; 3]) -> (Report, Vec<FakeAgent>) {
-    run_with(flaws, &Interrupt::default()).await
+    run_with(flaws, false).await
 }
 
-async fn run_with(flaws: [Flaw; 3], interrupt: &Interrupt) -> (Report, Vec<FakeAgent>) {
+/// With `interrupt`, one comes as soon as all of them have committed.
+async fn run_with(flaws: [Flaw; 3], interrupt: bool) -> (Report, Vec<FakeAgent>) {
     let authority = Authority::new().expect("an authority");
     let mut agents = Vec::new();
     let mut pods = Vec::new();
@@ -41,8 +42,20 @@ async fn run_with(flaws: [Flaw; 3], interrupt: &Interrupt) -> (Report, Vec<FakeA
     - partition: { between: [all, everything] }
       for: 400ms",
     );
-    let console = Console::new(Output::Json);
-    (run(&experiment, &place, &console, interrupt).await, agents)
+    let (console, told) = (Console::new(Output::Json), Interrupt::default());
+    let calls: Vec<_> = agents.iter().map(|agent| Arc::clone(&agent.calls)).collect();
+    let interrupting = told.clone();
+    let waiting = tokio::spawn(async move {
+        while !calls.iter().all(|calls| FakeAgent::count(&calls.commits) > 0) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        if interrupt {
+            interrupting.set();
+        }
+    });
+    let report = run(&experiment, &place, &console, &told).await;
+    waiting.abort();
+    (report, agents)
 }
 
 fn says(report: &Report, text: &str) -> bool {
@@ -162,6 +175,14 @@ async fn what_had_no_effect_is_not_called_injected() {
 }
 
 #[tokio::test]
+async fn what_was_over_before_it_was_seen_is_not_held() {
+    let (report, _) = run_on([Flaw::None, Flaw::NeverSees, Flaw::None]).await;
+    assert_eq!(report.verdict, Verdict::Deviated, "{report:#?}");
+    assert!(says(&report, "was over before its effect was seen"), "{:?}", report.reasons);
+    assert_eq!(report.residue, Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn liars_are_not_believed() {
     for (flaw, verdict) in [
         (Flaw::LiesAboutTarget, Verdict::Residue),
@@ -221,13 +242,7 @@ async fn a_commit_is_taken_no_longer_than_it_is_waited_for() {
 
 #[tokio::test]
 async fn an_interrupt_reverts_and_says_so() {
-    let interrupt = Interrupt::default();
-    let told = interrupt.clone();
-    tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_millis(150)).await;
-        told.set();
-    });
-    let (report, agents) = run_with([Flaw::None; 3], &interrupt).await;
+    let (report, agents) = run_with([Flaw::None; 3], true).await;
     assert_eq!(report.verdict, Verdict::Interrupted, "{report:#?}");
     assert_eq!(report.exit_code, 130);
     for agent in &agents {

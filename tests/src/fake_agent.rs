@@ -45,6 +45,8 @@ pub enum Flaw {
     HangsAtMore,
     /// It commits, and cannot prove any effect.
     NoEffect,
+    /// It commits, and sees neither an effect nor that there is none.
+    NeverSees,
     /// It says that the effect is proven, of another target than it was asked for.
     LiesAboutTarget,
     /// It says that a fault is reverted, and names residue beside it.
@@ -373,6 +375,7 @@ impl Agent for Service {
             if let Some(status) = self.held().get_mut(id) {
                 let proof = match self.flaw {
                     Flaw::NoEffect => pb::Proof::Failed,
+                    Flaw::NeverSees => pb::Proof::Pending,
                     _ => pb::Proof::Proven,
                 };
                 status.state = pb::State::Active.into();
