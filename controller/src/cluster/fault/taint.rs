@@ -57,6 +57,17 @@ pub(super) const INFO: KindInfo = KindInfo {
     ],
 };
 
+/// Taints with keys of these are put and removed by Kubernetes itself.
+const RESERVED: [&str; 2] = ["kubernetes.io", "k8s.io"];
+
+/// Whether a key is of those that Kubernetes itself puts and removes.
+pub(super) fn is_reserved(key: &str) -> bool {
+    let prefix = key.split_once('/').map_or("", |(prefix, _)| prefix);
+    RESERVED.iter().any(|domain| {
+        prefix.strip_suffix(domain).is_some_and(|sub| sub.is_empty() || sub.ends_with('.'))
+    })
+}
+
 /// As an experiment has it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spec {
@@ -72,6 +83,12 @@ pub(super) fn decode(body: &Node, problems: &mut Problems) -> Option<Spec> {
     let nodes = decode_nodes(&mut fields, problems);
     let key = fields.optional("key", problems, |node, problems| {
         let key = yaml::text(node, problems)?;
+        if is_reserved(&key.value) {
+            let what =
+                format!("{} is a key that Kubernetes itself puts and removes", quote(&key.value));
+            problems.add(key.span, what).expected("expected a key such as example.com/broken");
+            return None;
+        }
         part(is_key(&key.value), key, "expected a key such as example.com/broken", problems)
     });
     let value = fields.optional("value", problems, |node, problems| {

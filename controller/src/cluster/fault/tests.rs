@@ -52,6 +52,11 @@ fn mistakes_are_told_with_what_was_expected() {
         ("drain", "{}", "nothing says which nodes"),
         ("taint", "{ nodes: [a], effect: NoShedule }", "is not one of the choices"),
         ("taint", "{ nodes: [a], effect: NoExecute, key: \"a b\" }", "cannot be part of a taint"),
+        (
+            "taint",
+            "{ nodes: [a], effect: NoExecute, key: node.kubernetes.io/foo }",
+            "that Kubernetes itself puts and removes",
+        ),
         ("taint", "{ nodes: [a] }", "taint needs `effect`"),
     ] {
         let told = decoded(kind, body).expect_err(body).join("\n");

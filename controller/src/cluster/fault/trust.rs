@@ -10,9 +10,6 @@ use super::{
     undo::escaped, unschedulable,
 };
 
-/// Taints with such keys are put and removed by Kubernetes itself.
-const RESERVED: [&str; 2] = ["kubernetes.io", "k8s.io"];
-
 impl Undo {
     /// The record that an object of this kind bears; `None` if it bears none.
     ///
@@ -107,12 +104,8 @@ fn is_taint(item: &Value) -> bool {
     let (Some(key), Some(_), Some(effect)) = (text("key"), text("value"), text("effect")) else {
         return false;
     };
-    let prefix = key.split_once('/').map_or("", |(prefix, _)| prefix);
-    let is_reserved = RESERVED.iter().any(|domain| {
-        prefix.strip_suffix(domain).is_some_and(|sub| sub.is_empty() || sub.ends_with('.'))
-    });
     let is_effect = taint::EFFECTS.iter().any(|(name, _)| *name == effect);
-    fields.len() == 3 && !key.is_empty() && is_effect && !is_reserved
+    fields.len() == 3 && !key.is_empty() && is_effect && !taint::is_reserved(key)
 }
 
 #[cfg(test)]
