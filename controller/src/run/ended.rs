@@ -69,6 +69,15 @@ pub(super) fn is_halted(revert_reason: i32) -> bool {
     RevertReason::from_wire(revert_reason) == Some(RevertReason::Halted)
 }
 
+/// That a halt ended it.
+pub(super) fn ended_by_halt(item: &Tracked) -> String {
+    let (kind, target, node) = (item.kind, &item.target, &item.node);
+    if node == API_SERVER {
+        return format!("the {kind} of {target} ended before its time: everything was halted");
+    }
+    format!("the {kind} of {target} on {node} ended before its time: the node was halted")
+}
+
 /// Notes that it is taken back before its time, and that this is as it should be.
 pub(super) fn is_let_go(item: &mut Tracked, why: &'static str) {
     item.revert_asked.get_or_insert_with(Instant::now);
@@ -81,12 +90,15 @@ pub(super) fn is_let_go(item: &mut Tracked, why: &'static str) {
 pub(super) fn ended_otherwise(item: &Tracked) -> Option<String> {
     let wire = item.status.as_ref()?.revert_reason;
     let otherwise = match RevertReason::from_wire(wire)? {
-        RevertReason::Asked | RevertReason::InjectFailed | RevertReason::NeverCommitted => false,
+        // Whoever halts ends the run, and is told so.
+        RevertReason::Asked
+        | RevertReason::InjectFailed
+        | RevertReason::NeverCommitted
+        | RevertReason::Halted => false,
         RevertReason::Deadline
         | RevertReason::LeaseLost
         | RevertReason::Shutdown
         | RevertReason::Restarted
-        | RevertReason::Halted
         | RevertReason::TargetGone => true,
     };
     (otherwise && item.hold == Hold::Lasts).then(|| {

@@ -18,8 +18,8 @@ use faultline_proto::{
 use super::{
     Ended, Run,
     ended::{
-        ends_at, has_lost_target, is_ended_by_others, is_halted, is_let_go, is_over, is_reverted,
-        is_unproven, is_unseen, reason,
+        ended_by_halt, ends_at, has_lost_target, is_halted, is_let_go, is_over, is_reverted,
+        is_unproven, reason,
     },
     follow::UnderWay,
     observe::{Doing, LOOK_EVERY},
@@ -138,10 +138,10 @@ impl Run<'_> {
         self.finish_step(&tracked);
         self.note_stopped(&tracked);
         if outcome.is_ok() {
-            self.note_unseen(&tracked);
-            self.note_ended_by_others(&tracked);
+            self.note_what_did_not_last(&tracked);
         }
         let outcome = outcome.map_err(|ended| self.unless_lasting(ended, faults, &tracked));
+        let outcome = outcome.and_then(|()| self.halted_at_its_end(&tracked));
         outcome.and_then(|()| self.ends.check())
     }
 
@@ -310,39 +310,6 @@ impl Run<'_> {
         if missing.is_empty() { Ok(()) } else { Err(Ended::Refused(missing)) }
     }
 
-    /// Notices what somebody else ended. When that was is not known.
-    fn note_ended_by_others(&mut self, tracked: &Shared) {
-        let items = lock(tracked);
-        let ended = items.values().filter(|item| is_ended_by_others(item));
-        let told: Vec<String> = ended
-            .map(|item| format!("the {} of {}: {}", item.kind, item.target, api::ENDED_BY_OTHERS))
-            .collect();
-        drop(items);
-        for text in told {
-            self.deviate("early", text);
-        }
-    }
-
-    /// Notices what an agent injected and took back without having seen an effect or that there was none: what was not
-    /// seen is not called injected.
-    fn note_unseen(&mut self, tracked: &Shared) {
-        let items = lock(tracked);
-        let unseen = items.values().filter(|item| is_unseen(item));
-        let told: Vec<String> = unseen
-            .map(|item| {
-                let effect = item.status.as_ref().and_then(|status| status.effect.as_ref());
-                let seen = effect.map(|effect| effect.evidence.as_str()).unwrap_or_default();
-                let seen = if seen.is_empty() { "nothing was seen of it" } else { seen };
-                let (kind, target) = (item.kind, &item.target);
-                format!("the {kind} of {target} was over before its effect was seen: {seen}")
-            })
-            .collect();
-        drop(items);
-        for text in told {
-            self.deviate("effect", text);
-        }
-    }
-
     /// Notices faults that ended before their time, and nodes whose leases ran out.
     fn check_held(&mut self, tracked: &Shared) -> Result<(), Ended> {
         self.ends.check()?;
@@ -362,12 +329,12 @@ impl Run<'_> {
             } else if over && item.revert_asked.is_none() {
                 item.revert_asked = Some(Instant::now());
                 item.told.end = true;
-                let is_halt = is_halted(status.revert_reason);
-                let why = reason(status.revert_reason);
-                let on = if is_halt { format!(" on {}", item.node) } else { String::new() };
-                let (kind, target) = (item.kind, &item.target);
-                let text = format!("the {kind} of {target}{on} ended before its time: {why}");
-                if is_halt { halted.push(text) } else { ended.push(text) }
+                if is_halted(status.revert_reason) {
+                    halted.push(ended_by_halt(item));
+                    continue;
+                }
+                let (kind, target, why) = (item.kind, &item.target, reason(status.revert_reason));
+                ended.push(format!("the {kind} of {target} ended before its time: {why}"));
             }
         }
         for text in ended {

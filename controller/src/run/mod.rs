@@ -10,6 +10,7 @@
 //! Ctrl-C at any place goes to the revert, and from there to the end (130); so does a stop condition,
 //! which is watched from the first injection on, and ends the run as deviated (1).
 
+mod aftermath;
 mod asserted;
 mod attempts;
 mod bounds;
