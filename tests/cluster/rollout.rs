@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use faultline_tests::cluster::{Namespace, echo_pods, get, kubectl, ok, until, watch_pod};
+use faultline_tests::{
+    cluster::{Namespace, echo_pods, get, kubectl, ok, until, watch_pod},
+    program::Running,
+};
 
 use super::{PATIENCE, experiment, installed, name, node, nothing_is_injected, start};
 
@@ -51,6 +54,13 @@ fn an_agent_that_is_away_for_long_says_when_it_is_back_that_nothing_is_left() {
     running.wait_for("proven", PATIENCE);
     agents_leave(node(&app[0]));
     running.wait_for("asked again for", PATIENCE);
+    let listed = Running::start(&["ps"]).end(PATIENCE);
+    assert_eq!(listed.code, Some(3), "{}", listed.text);
+    assert!(
+        listed.text.contains(&format!("not reached: node {}", node(&app[0]))),
+        "{}",
+        listed.text
+    );
     std::thread::sleep(Duration::from_secs(20));
     agents_return();
     let ended = running.end(PATIENCE);

@@ -40,21 +40,19 @@ async fn agents(place: &Place) -> Result<(Fleet, Vec<AgentError>), CredentialsEr
 /// # Errors
 /// When the controller's credentials cannot be read.
 pub async fn ps(place: &Place) -> Result<Overview, CredentialsError> {
-    let (overview, api) = tokio::join!(Box::pin(ps_agents(place)), api::ps(place));
+    let (overview, api, silent) =
+        tokio::join!(Box::pin(ps_agents(place)), api::ps(place), silent::silent(place));
     let mut overview = overview?;
     overview.extend(api);
+    overview.extend(silent.told(false));
     Ok(overview)
 }
 
 async fn ps_agents(place: &Place) -> Result<Overview, CredentialsError> {
-    let (agents, silent) = tokio::join!(agents(place), silent::silent(place));
-    let (fleet, mut errors) = agents?;
-    errors.extend(silent.errors);
+    let (fleet, errors) = agents(place).await?;
     let answers = fleet.list(ANSWER_MAX).await;
     let wanted = |state| state != Some(State::Reverted);
-    let mut overview = overview(&fleet, answers, &errors, &BTreeMap::new(), wanted);
-    overview.notes.extend(silent.notes);
-    Ok(overview)
+    Ok(overview(&fleet, answers, &errors, &BTreeMap::new(), wanted))
 }
 
 /// Reverts everything everywhere, and has the agents refuse new injections until they are resumed.
@@ -62,17 +60,20 @@ async fn ps_agents(place: &Place) -> Result<Overview, CredentialsError> {
 /// # Errors
 /// When the controller's credentials cannot be read.
 pub async fn halt(place: &Place, reason: &str) -> Result<Overview, CredentialsError> {
-    let (overview, api) =
-        tokio::join!(halt_agents(place, reason), Box::pin(api::halt(place, reason)));
+    // No node waits for what is said of another.
+    let (overview, api, silent) = tokio::join!(
+        Box::pin(halt_agents(place, reason)),
+        Box::pin(api::halt(place, reason)),
+        silent::silent(place)
+    );
     let mut overview = overview?;
     overview.extend(api);
+    overview.extend(silent.told(true));
     Ok(overview)
 }
 
 async fn halt_agents(place: &Place, reason: &str) -> Result<Overview, CredentialsError> {
-    let (agents, silent) = tokio::join!(agents(place), silent::silent(place));
-    let (fleet, mut errors) = agents?;
-    errors.extend(silent.errors);
+    let (fleet, errors) = agents(place).await?;
     // Asked in the same moment: an agent that falls silent over the halt may still say what it holds.
     let (held, answers) = tokio::join!(fleet.list(ANSWER_MAX), fleet.halt(reason));
     let mut overview = overview(&fleet, answers, &errors, &held, |_| true);
@@ -91,7 +92,6 @@ async fn halt_agents(place: &Place, reason: &str) -> Result<Overview, Credential
     for unreachable in &mut overview.unreachable {
         unreachable.needs_halt = true;
     }
-    overview.notes.extend(silent.notes);
     Ok(overview)
 }
 

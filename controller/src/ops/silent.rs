@@ -1,14 +1,24 @@
 //! Nodes without an agent: of what is injected there nobody says anything, and that is said.
 
+use super::{Overview, Unreachable};
 use crate::{agents::AgentError, place::Place, run::one_line};
 
 /// What is to be said of them.
 #[derive(Debug, Default)]
 pub(super) struct Silent {
     /// An agent should be there.
-    pub(super) errors: Vec<AgentError>,
+    errors: Vec<AgentError>,
     /// None is meant to be there, or it is not known.
-    pub(super) notes: Vec<String>,
+    notes: Vec<String>,
+}
+
+impl Silent {
+    /// As those who ask every agent tell it; `needs_halt`: they were to be halted.
+    pub(super) fn told(self, needs_halt: bool) -> Overview {
+        let unreachable = |error| Unreachable { needs_halt, ..Unreachable::new(error, None) };
+        let unreachable = self.errors.iter().map(unreachable).collect();
+        Overview { unreachable, notes: self.notes, ..Overview::default() }
+    }
 }
 
 /// Looks for them, where the place is a cluster with an installation.

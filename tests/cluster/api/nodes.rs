@@ -1,6 +1,6 @@
 //! Nodes: cordoned, tainted and drained, and as before afterwards.
 
-use faultline_tests::cluster::{Namespace, apply, echo_pods, get, pods_of};
+use faultline_tests::cluster::{Namespace, apply, echo_pods, get, ok, pods_of};
 use serde_json::Value;
 
 use super::{inject, is_ready, start, turn};
@@ -29,6 +29,15 @@ fn a_node_takes_no_new_pods_for_a_while() {
     assert_eq!(of_node(&name)[0]["unschedulable"], true);
     let ended = running.end(PATIENCE);
     assert_eq!(ended.code, Some(0), "{}", ended.text);
+    assert_eq!(of_node(&name), before);
+
+    // What somebody else ends has not lasted.
+    let mut running = start(&namespace, "cordon", "--target app=app --for 5s");
+    running.wait_for("proven after", PATIENCE);
+    ok(&["uncordon", &name]);
+    let ended = running.end(PATIENCE);
+    assert_eq!(ended.code, Some(1), "{}", ended.text);
+    assert!(ended.text.contains("somebody else changed"), "{}", ended.text);
     assert_eq!(of_node(&name), before);
 }
 
