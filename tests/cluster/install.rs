@@ -24,6 +24,13 @@ fn installed_twice_is_installed_once_and_well() {
     let again = install();
     assert_eq!(again.code, Some(0), "{}", again.text);
     assert_eq!(objects(), before);
+    // What an uninstall leaves that is broken off.
+    let reason = "Faultline is being uninstalled";
+    let halted = Running::start(&["halt", "--reason", reason]).end(PATIENCE);
+    assert_eq!(halted.code, Some(0), "{}", halted.text);
+    let again = install();
+    assert!(again.text.contains("which an uninstall had halted"), "{}", again.text);
+    Running::start(&["resume"]).end(PATIENCE);
     let doctor = Running::start(&["doctor"]).end(PATIENCE);
     assert_eq!(doctor.code, Some(0), "{}", doctor.text);
 }

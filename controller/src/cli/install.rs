@@ -9,7 +9,7 @@ use faultline_proto::units::parse_duration;
 use super::{
     Exit, Output,
     agents::{diagnose, exit_of},
-    enter, print,
+    enter, print, uninstall,
 };
 use crate::{
     cluster::{
@@ -144,15 +144,22 @@ async fn install_and_tell(
     for warning in &installed.warnings {
         console.warn("warning", warning);
     }
-    match (cluster, output) {
+    let place = cluster.map(|cluster| Place::Cluster(Box::new(cluster)));
+    if let Some(place) = &place {
+        // What an uninstall that was forced or broken off has left on nodes.
+        for node in ops::resume_halted_for(place, uninstall::REASON).await? {
+            console.say("install", &format!("{node} is resumed, which an uninstall had halted"));
+        }
+    }
+    match (place, output) {
         (None, Output::Text) => Ok(Exit::Held),
         (None, Output::Json) => {
             print::json(&installed)?;
             Ok(Exit::Held)
         }
-        (Some(cluster), Output::Text) => diagnose(&Place::Cluster(Box::new(cluster)), output).await,
-        (Some(cluster), Output::Json) => {
-            let diagnosis = ops::doctor(&Place::Cluster(Box::new(cluster))).await?;
+        (Some(place), Output::Text) => diagnose(&place, output).await,
+        (Some(place), Output::Json) => {
+            let diagnosis = ops::doctor(&place).await?;
             print::json(&serde_json::json!({ "installed": installed, "doctor": diagnosis }))?;
             Ok(exit_of(&diagnosis))
         }

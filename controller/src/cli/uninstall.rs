@@ -29,7 +29,7 @@ be proven, the exit code is 4 and nothing is removed: `faultline doctor` says wh
 goes on all the same. Without an agent, what is left of a fault ends with its lease, and nobody proves it.";
 
 /// Shown to whoever wants to run something meanwhile.
-const REASON: &str = "Faultline is being uninstalled";
+pub(super) const REASON: &str = "Faultline is being uninstalled";
 
 /// What can be said about it.
 #[derive(Debug, Args)]

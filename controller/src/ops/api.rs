@@ -85,6 +85,17 @@ pub(super) async fn resume(place: &Place, resumed: &mut Resumed) {
     }
 }
 
+/// The same, where they may not for just this reason. What cannot be told stays as it is.
+pub(super) async fn resume_halted_for(place: &Place, reason: &str) -> Vec<String> {
+    let Some(cluster) = place.cluster() else { return Vec::new() };
+    match cluster.halted().await {
+        Ok(Some(kept)) if kept == reason && cluster.resume().await.is_ok() => {
+            vec![API_SERVER.into()]
+        }
+        _ => Vec::new(),
+    }
+}
+
 async fn restore_all(overview: &mut Overview, cluster: &Cluster, bearers: Vec<Bearer>) {
     let connection = cluster.connection();
     let restoring = bearers.into_iter().map(async |bearer| {

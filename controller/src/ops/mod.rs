@@ -188,6 +188,29 @@ pub async fn resume(place: &Place, acknowledged: &[FaultId]) -> Result<Resumed, 
     Ok(resumed)
 }
 
+/// Resumes the nodes that are halted for just this reason, and returns them. Others stay as they are.
+///
+/// # Errors
+/// When the controller's credentials cannot be read.
+pub async fn resume_halted_for(
+    place: &Place,
+    reason: &str,
+) -> Result<Vec<String>, CredentialsError> {
+    let mut resumed = api::resume_halted_for(place, reason).await;
+    let (fleet, _unreachable) = agents(place).await?;
+    let is_meant = |agent: &&Agent| agent.description().halted_reason.as_deref() == Some(reason);
+    let halted: Vec<&str> = fleet.agents().filter(is_meant).map(Agent::node).collect();
+    if halted.is_empty() {
+        return Ok(resumed);
+    }
+    let mut endpoints = place.agents();
+    endpoints.retain(|endpoint| halted.contains(&endpoint.node.as_str()));
+    let (fleet, _gone) = Fleet::connect_some(&endpoints, &place.credentials().await?).await;
+    let answers = fleet.resume_beside(&BTreeMap::new()).await;
+    resumed.extend(answers.into_iter().filter_map(|(node, answer)| answer.ok().map(|()| node)));
+    Ok(resumed)
+}
+
 /// Which of the faults is stuck where.
 fn by_node(
     fleet: &Fleet,

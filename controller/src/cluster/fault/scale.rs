@@ -10,7 +10,7 @@ use faultline_proto::{
 use super::{
     Before, Change, Expanded, Kind, KindInfo, Look, ObjectKind, Planned, Sight, look, workloads,
 };
-use crate::place::Pod;
+use crate::{place::Pod, report::counted};
 
 /// Its name.
 pub(super) const NAME: &str = "scale";
@@ -114,7 +114,8 @@ impl Kind for Spec {
         let replicas = look.number("/status/replicas");
         let there = look.own_pods().len();
         let wanted = usize::try_from(self.to).unwrap_or(usize::MAX);
-        let said = format!("{there} pods are there, and its status tells of {replicas}");
+        let said =
+            format!("{} there now, and its status tells of {replicas}", counted(there, "pod"));
         // Pods that are told to end and still run are seen as there.
         if look.is_observed() && replicas == i64::from(self.to) && there == wanted {
             Sight::Proven(said)
