@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use faultline_tests::{
-    cluster::{Namespace, echo_pods, watch_pod},
+    cluster::{Namespace, echo_pods, get, watch_pod},
     program::Running,
 };
 use nix::sys::signal::Signal;
@@ -85,4 +85,31 @@ fn a_halt_ends_the_runs_of_others_and_refuses_new_ones() {
     assert_eq!(resumed.code, Some(0), "{}", resumed.text);
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(watch.outages().len(), 1);
+}
+
+#[test]
+fn a_halt_is_kept_for_what_goes_through_the_api_server_too() {
+    let _turn = installed();
+    let namespace = Namespace::new("kept");
+    echo_pods(&namespace, "app", 2);
+    let replicas =
+        || get(&["deployment", "app", "-n", namespace.name()])["spec"]["replicas"].clone();
+    let inject = || {
+        let fault = ["inject", "scale", "--target", "app=app", "--to", "1", "--for", "5s"];
+        let args: Vec<&str> = fault.into_iter().chain(["-n", namespace.name()]).collect();
+        Running::start(&args).end(PATIENCE)
+    };
+    let halted = Running::start(&["halt", "--reason", "the ring says so"]).end(PATIENCE);
+    let refused = inject();
+    let looked = Running::start(&["doctor"]).end(PATIENCE);
+    let resumed = Running::start(&["resume"]).end(PATIENCE);
+    assert_eq!(halted.code, Some(0), "{}", halted.text);
+    assert_eq!(refused.code, Some(3), "{}", refused.text);
+    assert!(refused.text.contains("the ring says so"), "{}", refused.text);
+    assert!(looked.text.contains("the ring says so"), "{}", looked.text);
+    assert_eq!(resumed.code, Some(0), "{}", resumed.text);
+    assert_eq!(replicas(), 2);
+    let ended = inject();
+    assert_eq!(ended.code, Some(0), "{}", ended.text);
+    assert_eq!(replicas(), 2);
 }
