@@ -1,6 +1,6 @@
 //! Agents that go and come while a fault is in effect: deleted, and rolled.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use faultline_tests::{
     cluster::{Namespace, echo_pods, get, kubectl, ok, until, watch_pod},
@@ -52,6 +52,7 @@ fn an_agent_that_is_away_for_long_says_when_it_is_back_that_nothing_is_left() {
     let method = "    - partition: { between: [app, everything] }\n      for: 5s\n";
     let (mut running, _file) = start(experiment(&namespace, "", method));
     running.wait_for("proven", PATIENCE);
+    let begun = Instant::now();
     agents_leave(node(&app[0]));
     running.wait_for("asked again for", PATIENCE);
     let listed = Running::start(&["ps"]).end(PATIENCE);
@@ -61,7 +62,8 @@ fn an_agent_that_is_away_for_long_says_when_it_is_back_that_nothing_is_left() {
         "{}",
         listed.text
     );
-    std::thread::sleep(Duration::from_secs(20));
+    // Longer than the lease and 10 s; a kubelet may have taken that long already.
+    std::thread::sleep(Duration::from_secs(25).saturating_sub(begun.elapsed()));
     agents_return();
     let ended = running.end(PATIENCE);
     assert_eq!(ended.code, Some(1), "it ended before its time, and all is proven: {}", ended.text);
