@@ -22,11 +22,14 @@ fn killed_at_any_time_a_halt_takes_everything_back() {
     let template = workload(&namespace, "deployment")["spec"]["template"].clone();
     // Other machines, other speeds.
     let skew = u64::from(id() % 5) * 60;
+    let mut found = 0;
     for after_ms in KILLED_AFTER_MS {
         let running = start(&namespace, "unschedulable", "--target app=app --for 3s");
         sleep(Duration::from_millis(after_ms + skew));
         running.signal(Signal::SIGKILL);
         let ended = running.end(PATIENCE);
+        let is_changed = workload(&namespace, "deployment")["spec"]["template"] != template;
+        found += u32::from(is_changed);
         let halted = Running::start(&["halt", "--reason", "the ring says so"]).end(PATIENCE);
         Running::start(&["resume"]).end(PATIENCE);
         assert_eq!(halted.code, Some(0), "after {after_ms} ms: {}\n{}", ended.text, halted.text);
@@ -34,6 +37,7 @@ fn killed_at_any_time_a_halt_takes_everything_back() {
         nothing_is_left(&namespace);
         is_ready(&namespace, "deployment", 2);
     }
+    assert!(found > 0, "none of the kills left anything to take back");
 }
 
 #[test]
